@@ -1,0 +1,1 @@
+"""HTTP. Flask lives here only. A view parses, calls one service, presents."""

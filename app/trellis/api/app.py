@@ -1,0 +1,123 @@
+"""The Flask application: routes, errors as JSON, cross-origin rules, request counters."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from trellis import telemetry
+from trellis.api import assistants, body, openapi, runs, state, system, threads, wire
+from trellis.api.current import EXTENSION, request_id
+from trellis.api.metrics import Metrics
+from trellis.db.engine import is_conflict, is_unavailable
+from trellis.errors import Invalid, TrellisError, Unavailable
+from trellis.runtime import Runtime
+
+_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"
+_EXPOSED = "x-pagination-total, x-pagination-next, content-location"
+_BLUEPRINTS = (
+    system.blueprint,
+    openapi.blueprint,
+    assistants.blueprint,
+    threads.blueprint,
+    state.blueprint,
+    runs.blueprint,
+)
+
+
+def create_app(rt: Runtime) -> Flask:
+    """Make the application of a process. Reads and writes nothing by itself."""
+    app = Flask("trellis", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = rt.settings.max_body_bytes
+    app.extensions[EXTENSION] = rt
+    app.extensions[system.METRICS] = metrics = Metrics()
+    for blueprint in _BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    app.before_request(_start)
+    app.after_request(_allow_origin)
+    app.after_request(lambda response: _count(metrics, response))
+    app.register_error_handler(TrellisError, _explain)
+    app.register_error_handler(HTTPException, _refuse)
+    app.register_error_handler(Exception, _failed)
+    return app
+
+
+def _start() -> Response | None:
+    """Answer a preflight, and refuse what no path or parameter can mean."""
+    g.started = time.perf_counter()
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return _preflight()
+    if "\0" in request.path or "%00" in request.query_string.decode("latin1"):
+        raise Invalid(f"The URL {body.NUL}")
+    return None
+
+
+def _preflight() -> Response:
+    response = Response("OK", content_type="text/plain; charset=utf-8")
+    response.headers.update(
+        {
+            "Access-Control-Allow-Methods": _METHODS,
+            "Access-Control-Max-Age": "600",
+            "Access-Control-Allow-Private-Network": "true",
+            "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
+            "Access-Control-Request-Private-Network",
+        }
+    )
+    if wanted := request.headers.get("Access-Control-Request-Headers"):
+        response.headers["Access-Control-Allow-Headers"] = wanted
+    return response
+
+
+def _allow_origin(response: Response) -> Response:
+    """Any site may read the answers: there are no cookies here that could be abused."""
+    headers = response.headers
+    headers.setdefault("Vary", "Origin")
+    if "Origin" in request.headers:
+        headers["Access-Control-Allow-Origin"] = "*"
+        if request.method != "OPTIONS":
+            headers["Access-Control-Expose-Headers"] = _EXPOSED
+    return response
+
+
+def _count(metrics: Metrics, response: Response) -> Response:
+    rule = request.url_rule.rule if request.url_rule else ""
+    seconds = time.perf_counter() - g.started
+    metrics.count(request.method, rule, status=response.status_code, seconds=seconds)
+    return response
+
+
+def _explain(error: TrellisError) -> Response:
+    headers = {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status >= 500:
+        _log(error)
+    return wire.answer({"detail": error.detail}, status=error.status, headers=headers)
+
+
+def _refuse(error: HTTPException) -> Response:
+    """What Flask itself refuses: no such route, wrong method, body too large."""
+    allowed: Any = getattr(error, "valid_methods", None)
+    headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+    return wire.answer({"detail": error.name}, status=error.code or 500, headers=headers)
+
+
+def _failed(error: Exception) -> Response:
+    """The last edge: the database is out of reach, or it is ours to find by the request's id."""
+    if is_unavailable(error) or is_conflict(error):
+        return _explain(Unavailable("The database is not available right now. Try again."))
+    _log(error)
+    return Response("Internal Server Error", status=500, content_type="text/plain; charset=utf-8")
+
+
+def _log(error: Exception) -> None:
+    telemetry.log().error(
+        telemetry.REQUEST_FAILED,
+        request_id=request_id(),
+        method=request.method,
+        path=request.path,
+        exc_info=error,
+    )

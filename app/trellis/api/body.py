@@ -1,0 +1,167 @@
+"""Request bodies and parameters, from bytes to checked values; whatever is wrong is a 422 here."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+import orjson
+from flask import request
+
+from trellis.errors import Invalid
+
+T = TypeVar("T")
+
+#: Deep nesting is cheap to send and expensive to walk.
+MAX_DEPTH = 100
+#: Of one object.
+MAX_KEYS = 10_000
+MAX_METADATA_BYTES = 64 * 1024
+#: What fits Postgres's bigint with room to spare; a page beyond it does not exist.
+MAX_OFFSET = 2**31 - 1
+
+NUL = "contains the character U+0000, which cannot be stored. Remove it."
+_BAD_JSON = "Invalid JSON in request body"
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_AT = re.compile(r" - at `\$\.(\w+)(?:\[\d+\])?`$")
+
+
+def json_body(into: type[T]) -> T:
+    """
+    Read the request's body as the given type. Fields that it does not know are ignored.
+
+    :raises Invalid: no JSON, JSON that cannot be stored, or of another shape.
+    """
+    return shape(load(request.get_data(cache=False)), into)
+
+
+def load(raw: bytes) -> Any:
+    """
+    Decode JSON that Postgres can store. Of two equal keys, the last counts.
+
+    :raises Invalid: says what to change.
+    """
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise Invalid(_explain(raw, str(error))) from None
+    has_nul = b"\\u0000" in raw
+    # A short body cannot break the limits, and most bodies are short.
+    if has_nul or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH or raw.count(b":") > MAX_KEYS:
+        _check_limits(data, has_nul)
+    return data
+
+
+def shape(data: Any, into: type[T]) -> T:
+    """
+    Turn plain data into the given type.
+
+    :raises Invalid: names the field and what it takes.
+    """
+    try:
+        return msgspec.convert(data, into)
+    except msgspec.ValidationError as error:
+        raise Invalid(_mismatch(str(error), into)) from None
+
+
+def identifier(text: str, what: Literal["thread", "run", "assistant"]) -> str:
+    """
+    The canonical spelling of a UUID.
+
+    :raises Invalid: the text is none.
+    """
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise Invalid(f"Invalid {what} ID: must be a UUID") from None
+
+
+def metadata(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """
+    Metadata as sent, nothing as `{}`.
+
+    :raises Invalid: it is too large to be copied around with every run.
+    """
+    if given and len(orjson.dumps(given)) > MAX_METADATA_BYTES:
+        raise Invalid(f"metadata is larger than {MAX_METADATA_BYTES} bytes. Keep it small.")
+    return given or {}
+
+
+def number(name: str, *, default: int, low: int, high: int) -> int:
+    """
+    A whole number from the query string.
+
+    :raises Invalid: it is none, or out of bounds.
+    """
+    raw = request.args.get(name)
+    if not raw:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise Invalid(f"{name} must be a whole number from {low} to {high}, not {raw[:40]!r}")
+    return value
+
+
+def flag(name: str) -> bool:
+    """
+    A yes or no from the query string; absent is no.
+
+    :raises Invalid: it is neither.
+    """
+    raw = request.args.get(name, "").lower()
+    if raw in ("", "0", "false"):
+        return False
+    if raw in ("1", "true"):
+        return True
+    raise Invalid(f"{name} must be true or false, not {raw[:40]!r}")
+
+
+def _explain(raw: bytes, error: str) -> str:
+    if "surrogate" in error:
+        return f"{_BAD_JSON}: a lone surrogate is no character. Send text as valid UTF-8."
+    if "depth" in error:
+        return f"{_BAD_JSON}: nested deeper than {MAX_DEPTH} levels. Flatten it."
+    if "infinity" in error or re.search(rb"[\[:,\s]-?(NaN|Infinity)\b", b" " + raw):
+        return f"{_BAD_JSON}: NaN and Infinity are not JSON. Send null or a text instead."
+    return _BAD_JSON
+
+
+def _check_limits(data: Any, has_nul: bool) -> None:
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH + 1):
+        if has_nul and any(isinstance(value, str) and "\0" in value for value in level):
+            raise Invalid(f"{_BAD_JSON}: it {NUL}")
+        containers = [value for value in level if isinstance(value, list | dict)]
+        if not containers:
+            return
+        level = [child for container in containers for child in _children(container)]
+    raise Invalid(f"{_BAD_JSON}: nested deeper than {MAX_DEPTH} levels. Flatten it.")
+
+
+def _children(container: list[Any] | dict[str, Any]) -> list[Any]:
+    if isinstance(container, list):
+        return container
+    if len(container) > MAX_KEYS:
+        raise Invalid(f"{_BAD_JSON}: an object has more than {MAX_KEYS} keys. Split it.")
+    return [*container, *container.values()]
+
+
+def _mismatch(error: str, into: Any) -> str:
+    if missing := _MISSING.search(error):
+        return f'"{missing[1]}" is a required property' + error[missing.end() :]
+    if error.startswith("Invalid enum value") and (at := _AT.search(error)):
+        choices = sorted(_literals(get_type_hints(into)[at[1]]))
+        return f"{error}. Expected one of: {', '.join(choices)}"
+    return error
+
+
+def _literals(hint: Any) -> set[str]:
+    if get_origin(hint) is Literal:
+        return set(get_args(hint))
+    return {text for part in get_args(hint) for text in _literals(part)}

@@ -1,0 +1,76 @@
+"""Counters of requests, in a registry of their own, for Prometheus and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+#: Milliseconds: from an idle answer to a run that somebody waited for.
+_BUCKETS = (5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 15_000, 60_000, 300_000, 3_600_000)
+
+
+class Metrics:
+    """What one process has answered. Paths are route templates, so that ids make no new series."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        GCCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "lg_api_http_requests",
+            "HTTP requests answered",
+            ("method", "path", "status"),
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "lg_api_http_requests_latency",
+            "Milliseconds from the request to the head of its answer",
+            ("method", "path"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._runs = Gauge(
+            "lg_api_num_runs",
+            "Runs that are pending or running",
+            ("status",),
+            registry=self.registry,
+        )
+
+    def count(self, method: str, path: str, *, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self._requests.labels(method, path, str(status)).inc()
+        self._latency.labels(method, path).observe(seconds * 1_000)
+
+    def show_runs(self, *, pending: int, running: int) -> None:
+        """Set the gauges of the queue, read just before they are shown."""
+        self._runs.labels("pending").set(pending)
+        self._runs.labels("running").set(running)
+
+    def text(self) -> bytes:
+        """Everything in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Answered requests by method, path and status."""
+        samples = [sample for family in self._requests.collect() for sample in family.samples]
+        return [
+            {
+                "method": sample.labels["method"],
+                "path": sample.labels["path"],
+                "status": int(sample.labels["status"]),
+                "count": int(sample.value),
+            }
+            for sample in samples
+            if sample.name.endswith("_total")
+        ]

@@ -1,0 +1,188 @@
+"""Routes of runs, on a thread and stateless."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Blueprint, Response, request
+
+from trellis.api import body, new_run, streaming, wire
+from trellis.api.current import request_id, rt, tenant_id
+from trellis.api.schemas import RunBatch, RunCreate, StatelessRunCreate
+from trellis.domain.new_run import NewRun
+from trellis.errors import Invalid, NotFound, NotSupported
+from trellis.services import runs
+from trellis.services.runs import RunRow
+
+blueprint = Blueprint("runs", __name__)
+
+
+# On a thread
+
+
+@blueprint.post("/threads/<thread_id>/runs")
+def create(thread_id: str) -> Response:
+    """Create a run in the background."""
+    run = _create(thread_id)
+    return wire.answer(wire.run(run), headers={"Content-Location": _path(run)})
+
+
+@blueprint.post("/threads/<thread_id>/runs/stream")
+def create_and_stream(thread_id: str) -> Response:
+    """Create a run and stream its events."""
+    run = _create(thread_id)
+    return streaming.events(rt(), run, after="0", headers=_headers(_path(run), "stream"))
+
+
+@blueprint.post("/threads/<thread_id>/runs/wait")
+def create_and_wait(thread_id: str) -> Response:
+    """Create a run and wait for the thread's values at its end."""
+    run = _create(thread_id)
+    return streaming.values(rt(), run, headers=_headers(_path(run), "join"))
+
+
+@blueprint.get("/threads/<thread_id>/runs")
+def list_(thread_id: str) -> Response:
+    """List the runs of a thread, newest first."""
+    thread_id = body.identifier(thread_id, "thread")
+    select = _select()
+    rows = runs.list_(
+        rt(),
+        tenant_id(),
+        thread_id,
+        limit=body.number("limit", default=10, low=1, high=1000),
+        offset=body.number("offset", default=0, low=0, high=body.MAX_OFFSET),
+        status=request.args.get("status") or None,
+    )
+    return wire.answer([wire.selected(wire.run(row), select) for row in rows])
+
+
+@blueprint.get("/threads/<thread_id>/runs/<run_id>")
+def get(thread_id: str, run_id: str) -> Response:
+    """Get a run."""
+    thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
+    return wire.answer(wire.run(runs.get(rt(), tenant_id(), thread_id, run_id)))
+
+
+@blueprint.get("/threads/<thread_id>/runs/<run_id>/join")
+def join(thread_id: str, run_id: str) -> Response:
+    """Wait for the end of a run, and get the thread's current values."""
+    thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
+    return _join(_find(run_id, thread_id), f"/threads/{thread_id}/runs/{run_id}")
+
+
+@blueprint.get("/threads/<thread_id>/runs/<run_id>/stream")
+def stream(thread_id: str, run_id: str) -> Response:
+    """Follow the events of a run, from now on or after Last-Event-ID."""
+    thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
+    return _stream(_find(run_id, thread_id), f"/threads/{thread_id}/runs/{run_id}")
+
+
+# Stateless
+
+
+@blueprint.post("/runs")
+def create_stateless() -> Response:
+    """Create a run on a thread of its own, in the background."""
+    run = _create_stateless()
+    return wire.answer(wire.run(run), headers={"Content-Location": f"/runs/{run['run_id']}"})
+
+
+@blueprint.post("/runs/stream")
+def create_stateless_and_stream() -> Response:
+    """Create a run on a thread of its own and stream its events."""
+    run = _create_stateless()
+    headers = _headers(f"/runs/{run['run_id']}", "stream")
+    return streaming.events(rt(), run, after="0", headers=headers)
+
+
+@blueprint.post("/runs/wait")
+def create_stateless_and_wait() -> Response:
+    """Create a run on a thread of its own and wait for its values."""
+    run = _create_stateless()
+    return streaming.values(rt(), run, headers=_headers(_path(run), "join"))
+
+
+@blueprint.post("/runs/batch")
+def create_batch() -> Response:
+    """Create many runs, each on a thread of its own: all of them, or none."""
+    wanted = body.json_body(RunBatch)
+    news = [new_run.stateless(each, request_id()) for each in wanted]
+    return wire.answer([wire.run(run) for run in runs.create_batch(rt(), tenant_id(), news)])
+
+
+@blueprint.get("/runs/<run_id>")
+def get_stateless(run_id: str) -> Response:
+    """Get a run by its id alone."""
+    return wire.answer(wire.run(runs.find(rt(), tenant_id(), body.identifier(run_id, "run"))))
+
+
+@blueprint.get("/runs/<run_id>/join")
+def join_stateless(run_id: str) -> Response:
+    """Wait for the end of a run known by its id alone."""
+    run_id = body.identifier(run_id, "run")
+    return _join(_find(run_id), f"/runs/{run_id}")
+
+
+@blueprint.get("/runs/<run_id>/stream")
+def stream_stateless(run_id: str) -> Response:
+    """Follow the events of a run known by its id alone."""
+    run_id = body.identifier(run_id, "run")
+    return _stream(_find(run_id), f"/runs/{run_id}")
+
+
+def _create(thread_id: str) -> RunRow:
+    thread_id = body.identifier(thread_id, "thread")
+    new = new_run.on_thread(body.json_body(RunCreate), request_id())
+    return runs.create(rt(), tenant_id(), thread_id, new)
+
+
+def _create_stateless() -> RunRow:
+    new: NewRun = new_run.stateless(body.json_body(StatelessRunCreate), request_id())
+    return runs.create(rt(), tenant_id(), None, new)
+
+
+def _find(run_id: str, thread_id: str | None = None) -> RunRow | None:
+    """A run that may be followed, temporary threads included: a client that lost its connection comes back here."""
+    try:
+        run = runs.find(rt(), tenant_id(), run_id)
+    except NotFound:
+        return None
+    return run if thread_id in (None, run["thread_id"]) else None
+
+
+def _join(run: RunRow | None, path: str) -> Response:
+    _refuse_cancel_on_disconnect()
+    return streaming.values(rt(), run, headers=_headers(path, "join"))
+
+
+def _stream(run: RunRow | None, path: str) -> Response:
+    _refuse_cancel_on_disconnect()
+    return streaming.events(
+        rt(),
+        run,
+        after=streaming.cursor(run, request.headers.get("Last-Event-ID")),
+        modes=streaming.wanted_modes(request.args.getlist("stream_mode")),
+        headers=_headers(path, "stream"),
+    )
+
+
+def _refuse_cancel_on_disconnect() -> None:
+    if body.flag("cancel_on_disconnect"):
+        raise NotSupported("cancel_on_disconnect is not supported yet by this version")
+
+
+def _select() -> list[str] | None:
+    select = request.args.getlist("select")
+    if unknown := [name for name in select if name not in wire.RUN_FIELDS]:
+        raise Invalid(f"Invalid select columns: {unknown}. Expected: {list(wire.RUN_FIELDS)}")
+    return select or None
+
+
+def _path(run: RunRow) -> str:
+    return f"/threads/{run['thread_id']}/runs/{run['run_id']}"
+
+
+def _headers(path: str, resume: str) -> Mapping[str, str]:
+    """Where the run is, and where a client that loses the connection goes on."""
+    return {"Location": f"{path}/{resume}", "Content-Location": path}

@@ -1,0 +1,269 @@
+"""The JSON of the API as types: requests are checked against them, /openapi.json is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct
+
+Object = dict[str, Any]
+Count = Annotated[int, Meta(ge=1, le=1000)]
+Offset = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Order = Literal["asc", "desc"]
+ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
+#: Ten years: more is a mistake, and far more does not fit a timestamp.
+Minutes = Annotated[float, Meta(gt=0, le=5_256_000)]
+Seconds = Annotated[float, Meta(ge=0, le=315_360_000)]
+NodeNames = Literal["*"] | list[str]
+
+# Requests
+
+
+class TtlConfig(Struct, kw_only=True):
+    ttl: Minutes
+    strategy: Literal["delete", "keep_latest"] = "delete"
+
+
+class ThreadCreate(Struct, kw_only=True):
+    thread_id: str | None = None
+    metadata: Object | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+    ttl: TtlConfig | None = None
+    supersteps: list[Any] | None = None
+
+
+class ThreadPatch(Struct, kw_only=True):
+    metadata: Object | None = None
+    ttl: TtlConfig | None = None
+
+
+class ThreadCount(Struct, kw_only=True):
+    ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+    metadata: Object | None = None
+    values: Object | None = None
+    status: ThreadStatus | None = None
+
+
+class ThreadSearch(ThreadCount, kw_only=True):
+    limit: Count = 10
+    offset: Offset = 0
+    sort_by: (
+        Literal["thread_id", "status", "created_at", "updated_at", "state_updated_at"] | None
+    ) = None
+    sort_order: Order | None = None
+    select: (
+        list[
+            Literal[
+                "thread_id",
+                "created_at",
+                "updated_at",
+                "state_updated_at",
+                "metadata",
+                "config",
+                "status",
+                "values",
+                "error",
+                "interrupts",
+            ]
+        ]
+        | None
+    ) = None
+    extract: dict[str, str] | None = None
+
+
+class AssistantCount(Struct, kw_only=True):
+    metadata: Object | None = None
+    graph_id: str | None = None
+    name: str | None = None
+
+
+class AssistantSearch(AssistantCount, kw_only=True):
+    limit: Count = 10
+    offset: Offset = 0
+    sort_by: Literal["assistant_id", "created_at", "updated_at", "name", "graph_id"] | None = None
+    sort_order: Order | None = None
+    select: (
+        list[
+            Literal[
+                "assistant_id",
+                "graph_id",
+                "name",
+                "description",
+                "config",
+                "context",
+                "created_at",
+                "updated_at",
+                "metadata",
+                "version",
+            ]
+        ]
+        | None
+    ) = None
+
+
+class CheckpointConfig(Struct, kw_only=True):
+    thread_id: str | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_id: str | None = None
+    checkpoint_map: Object | None = None
+
+
+class StateAtCheckpoint(Struct, kw_only=True):
+    checkpoint: CheckpointConfig
+    subgraphs: bool | None = None
+    select: list[str] | None = None
+
+
+class HistoryRequest(Struct, kw_only=True):
+    limit: Count = 1
+    before: str | Object | None = None
+    metadata: Object | None = None
+    checkpoint: CheckpointConfig | None = None
+    select: list[str] | None = None
+
+
+class Config(Struct, kw_only=True):
+    tags: list[str] | None = None
+    recursion_limit: int | None = None
+    configurable: Object | None = None
+    metadata: Object | None = None
+    run_name: str | None = None
+    max_concurrency: int | None = None
+
+
+class Command(Struct, kw_only=True):
+    update: Object | list[Any] | None = None
+    resume: Any = UNSET
+    goto: str | Object | list[Any] | None = None
+
+
+class StatelessRunCreate(Struct, kw_only=True):
+    assistant_id: str
+    input: Any = None
+    command: Command | None = None
+    config: Config | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    stream_mode: str | list[str] | None = None
+    stream_subgraphs: bool | None = None
+    stream_resumable: bool | None = None
+    interrupt_before: NodeNames | None = None
+    interrupt_after: NodeNames | None = None
+    durability: Literal["sync", "async", "exit"] | None = None
+    checkpoint_during: bool | None = None
+    after_seconds: Seconds | None = None
+    on_completion: Literal["delete", "keep"] | None = None
+    on_disconnect: Literal["continue", "cancel"] | None = None
+    multitask_strategy: Literal["enqueue", "reject", "interrupt", "rollback"] | None = None
+    if_not_exists: Literal["reject", "create"] | None = None
+    webhook: str | None = None
+    feedback_keys: list[str] | None = None
+    langsmith_tracer: Object | None = None
+    strict_resume: bool | None = None
+
+
+class RunCreate(StatelessRunCreate, kw_only=True):
+    checkpoint: CheckpointConfig | None = None
+    checkpoint_id: str | None = None
+
+
+#: All of them are accepted, or none.
+RunBatch = Annotated[list[StatelessRunCreate], Meta(min_length=1, max_length=100)]
+
+
+# Responses
+
+
+class ErrorResponse(Struct, kw_only=True):
+    detail: str
+
+
+class Health(Struct, kw_only=True):
+    ok: bool
+    services: dict[str, Literal["ok", "unreachable"]]
+
+
+class Info(Struct, kw_only=True):
+    version: str
+    langgraph_py_version: str
+    flags: dict[str, bool]
+    host: Object
+
+
+class Assistant(Struct, kw_only=True):
+    assistant_id: str
+    graph_id: str
+    config: Object
+    context: Object
+    metadata: Object
+    name: str
+    created_at: str
+    updated_at: str
+    version: int
+    description: str | None
+
+
+class Ttl(Struct, kw_only=True):
+    strategy: Literal["delete", "keep_latest"]
+    ttl_minutes: float
+    expires_at: str
+
+
+class Thread(Struct, kw_only=True, omit_defaults=True):
+    thread_id: str
+    created_at: str
+    updated_at: str
+    state_updated_at: str
+    metadata: Object
+    status: ThreadStatus
+    config: Object
+    values: Any
+    error: Object | None
+    interrupts: dict[str, list[Object]]
+    ttl: Ttl | None = None
+
+
+class Run(Struct, kw_only=True):
+    run_id: str
+    thread_id: str
+    assistant_id: str
+    metadata: Object
+    status: Literal["pending", "running", "success", "error", "timeout", "interrupted"]
+    kwargs: Object
+    multitask_strategy: Literal["enqueue", "reject", "interrupt", "rollback"]
+    created_at: str
+    updated_at: str
+    langsmith_session_name: str | None
+
+
+class Task(Struct, kw_only=True):
+    id: str
+    name: str
+    path: list[Any]
+    error: str | None
+    interrupts: list[Object]
+    checkpoint: Object | None
+    state: Object | None
+    result: Any
+
+
+class ThreadState(Struct, kw_only=True):
+    values: Any
+    next: list[str]
+    tasks: list[Task]
+    metadata: Object | None
+    created_at: str | None
+    checkpoint: Object | None
+    parent_checkpoint: Object | None
+    interrupts: list[Object]
+    checkpoint_id: str | None
+    parent_checkpoint_id: str | None
+
+
+class GraphSchemas(Struct, kw_only=True):
+    graph_id: str
+    input_schema: Object | None
+    output_schema: Object | None
+    state_schema: Object | None
+    config_schema: Object | None
+    context_schema: Object | None

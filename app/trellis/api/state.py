@@ -1,0 +1,112 @@
+"""Routes of a thread's state and history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from trellis.api import body, wire
+from trellis.api.current import rt, tenant_id
+from trellis.api.schemas import CheckpointConfig, HistoryRequest, StateAtCheckpoint
+from trellis.errors import Invalid
+from trellis.services import state
+from trellis.stream import encoder
+
+blueprint = Blueprint("state", __name__)
+
+
+@blueprint.get("/threads/<thread_id>/state")
+def get(thread_id: str) -> Response:
+    """Get the latest state of a thread."""
+    return _read(thread_id, {}, subgraphs=body.flag("subgraphs"), select=_select())
+
+
+@blueprint.get("/threads/<thread_id>/state/<checkpoint_id>")
+def get_at(thread_id: str, checkpoint_id: str) -> Response:
+    """Get the state of a thread at a checkpoint."""
+    where = {"checkpoint_id": checkpoint_id}
+    return _read(thread_id, where, subgraphs=body.flag("subgraphs"), select=_select())
+
+
+@blueprint.post("/threads/<thread_id>/state/checkpoint")
+def find(thread_id: str) -> Response:
+    """Get the state of a thread, or of a subgraph in it, at a checkpoint."""
+    wanted = body.json_body(StateAtCheckpoint)
+    return _read(
+        thread_id,
+        _where(wanted.checkpoint),
+        subgraphs=bool(wanted.subgraphs),
+        select=wanted.select,
+    )
+
+
+@blueprint.get("/threads/<thread_id>/history")
+def list_history(thread_id: str) -> Response:
+    """List past states of a thread, newest first."""
+    return _history(
+        thread_id,
+        HistoryRequest(
+            limit=body.number("limit", default=10, low=1, high=1000),
+            before=request.args.get("before") or None,
+            select=_select(),
+        ),
+    )
+
+
+@blueprint.post("/threads/<thread_id>/history")
+def search_history(thread_id: str) -> Response:
+    """Search past states of a thread, newest first."""
+    return _history(thread_id, body.json_body(HistoryRequest))
+
+
+def _read(
+    thread_id: str, where: Mapping[str, Any], *, subgraphs: bool, select: Sequence[str] | None
+) -> Response:
+    thread_id = body.identifier(thread_id, "thread")
+    wire.check_selection(select)
+    snapshot = state.read(rt(), tenant_id(), thread_id, where=where, subgraphs=subgraphs)
+    shown = wire.empty_state() if snapshot is None else wire.state(snapshot)
+    return wire.raw_answer(encoder.dumps(wire.selected_state(shown, select)))
+
+
+def _history(thread_id: str, wanted: HistoryRequest) -> Response:
+    thread_id = body.identifier(thread_id, "thread")
+    wire.check_selection(wanted.select)
+    snapshots = state.history(
+        rt(),
+        tenant_id(),
+        thread_id,
+        where=_where(wanted.checkpoint or CheckpointConfig()),
+        before=_before(wanted.before),
+        metadata=wanted.metadata or {},
+        limit=wanted.limit,
+    )
+    shown = [wire.selected_state(wire.state(each), wanted.select) for each in snapshots]
+    return wire.raw_answer(encoder.dumps(shown))
+
+
+def _where(checkpoint: CheckpointConfig) -> dict[str, Any]:
+    """The checkpoint meant; the thread is always the one of the path."""
+    where = {
+        "checkpoint_ns": checkpoint.checkpoint_ns,
+        "checkpoint_id": checkpoint.checkpoint_id,
+        "checkpoint_map": checkpoint.checkpoint_map,
+    }
+    return {key: value for key, value in where.items() if value is not None}
+
+
+def _before(given: str | Mapping[str, Any] | None) -> str | None:
+    """The id of a checkpoint: as such, in a checkpoint, or in a config."""
+    if given is None or isinstance(given, str):
+        return given
+    checkpoint = given.get("configurable", given)
+    found = checkpoint.get("checkpoint_id") if isinstance(checkpoint, Mapping) else None
+    if not isinstance(found, str):
+        raise Invalid("before must be a checkpoint id, or an object with a checkpoint_id")
+    return found
+
+
+def _select() -> list[str] | None:
+    return request.args.getlist("select") or None

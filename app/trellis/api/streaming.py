@@ -1,0 +1,201 @@
+"""Responses that follow a run: its events as they come, or its values when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+from flask import Response
+
+from trellis.api.bodies import AsyncBody
+from trellis.domain.runs import TERMINAL, RunState
+from trellis.errors import Unavailable
+from trellis.runtime import Runtime
+from trellis.services import runs
+from trellis.services.runs import RunRow
+from trellis.stream import sse
+from trellis.stream.reader import Beat, End, Event, Gap, Item, Reader
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Connection": "keep-alive",
+    "X-Accel-Buffering": "no",
+    "Content-Type": "text/event-stream; charset=utf-8",
+}
+_JSON = {"Content-Type": "application/json"}
+_NOT_FOUND = orjson.dumps({"error": "HTTPException", "message": "404: Run not found"})
+
+#: What a reader tells of a run, in the portions in which it came.
+Batches = AsyncGenerator[Sequence[Item], None]
+#: What has to be sent when events were lost: the run's values or its error, read from Postgres.
+Recover = Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What of a run's events one client gets."""
+
+    with_ids: bool  #: the run is resumable: the client may come back with Last-Event-ID
+    modes: frozenset[str] | None  #: None: everything
+    has_values: bool  #: whether a snapshot of the values means anything to this client
+
+
+def cursor(run: RunRow | None, last_event_id: str | None) -> str | None:
+    """
+    Where a client that joins begins: `$` is from now on. None means nowhere: its id is none of ours.
+
+    Only a resumable run is replayed.
+    """
+    if run is None or last_event_id is None or not run["kwargs"]["resumable"]:
+        return "$"
+    return sse.cursor(last_event_id)
+
+
+def wanted_modes(given: Iterable[str]) -> frozenset[str] | None:
+    """The modes of a `stream_mode` parameter: one, repeated, or a JSON list. None means all."""
+    modes = [mode for text in given if text for mode in _modes(text)]
+    return frozenset(modes) if modes else None
+
+
+def events(
+    rt: Runtime,
+    run: RunRow | None,
+    *,
+    after: str | None,
+    headers: Mapping[str, str],
+    modes: frozenset[str] | None = None,
+) -> Response:
+    """Stream the events of a run as server-sent events."""
+    headers = {**headers, **_HEADERS}
+    if run is None:
+        return Response(sse.event("error", _NOT_FOUND), headers=headers)
+    if after is None or (after == "$" and run["status"] in TERMINAL):
+        return Response(b"", headers=headers)
+    shown = modes or frozenset(run["kwargs"]["stream_mode"])
+    view = View(with_ids=run["kwargs"]["resumable"], modes=modes, has_values="values" in shown)
+    batches = _batches(rt, run["run_id"], after)
+    recover = _recovery(rt, run["run_id"], run["thread_id"])
+    return Response(AsyncBody(event_chunks(batches, view, recover)), headers=headers)
+
+
+def values(rt: Runtime, run: RunRow | None, *, headers: Mapping[str, str]) -> Response:
+    """Wait for the end of a run, and send the thread's values."""
+    headers = {**headers, **_JSON}
+    if run is None:
+        return Response(b'{"__error__":%b}' % _NOT_FOUND, headers=headers)
+    recover = _recovery(rt, run["run_id"], run["thread_id"])
+    if run["status"] in TERMINAL:
+        final = runs.final_values(rt, run["run_id"], run["thread_id"])
+        return Response(final, headers=headers)
+    batches = _batches(rt, run["run_id"], "0")
+    return Response(AsyncBody(value_chunks(batches, recover)), headers=headers)
+
+
+async def event_chunks(batches: Batches, view: View, recover: Recover) -> AsyncIterator[bytes]:
+    """The bytes of an event stream. What came together is sent together."""
+    has_failed = False
+    async with aclosing(batches):
+        async for items in batches:
+            if frames := b"".join(_frames(items, view)):
+                yield frames
+            has_failed |= any(isinstance(item, Event) and item.name == "error" for item in items)
+            end = items[-1]
+            if isinstance(end, End):
+                # No final values: the log was lost, or they were too large for it.
+                is_untold = end.values is None and end.status is not None and not has_failed
+                if is_untold and (frame := _snapshot(await recover(), view)):
+                    yield frame
+                return
+            if any(isinstance(item, Gap) for item in items) and view.has_values:
+                yield _snapshot(await recover(), view)
+    # Not over, but this process is: the client comes back to another.
+    yield sse.CLOSING
+
+
+async def value_chunks(batches: Batches, recover: Recover) -> AsyncIterator[bytes]:
+    """
+    The bytes of a JSON body that takes its time: newlines while nothing happens, then the values.
+
+    :raises Unavailable: the process shuts down. A body that just ended would look complete.
+    """
+    async with aclosing(batches):
+        async for items in batches:
+            end = items[-1]
+            if isinstance(end, End):
+                yield await _final(end, recover)
+                return
+            if isinstance(end, Beat):
+                yield b"\n"
+    raise Unavailable("The server is shutting down")
+
+
+async def _final(end: End, recover: Recover) -> bytes:
+    if end.values is not None:
+        return end.values
+    return b'{"__error__":%b}' % _NOT_FOUND if end.status is None else await recover()
+
+
+def _frames(items: Sequence[Item], view: View) -> Iterable[bytes]:
+    for item in items:
+        if isinstance(item, Event):
+            if view.modes is None or item.name == "error" or _mode(item.name) in view.modes:
+                yield sse.closed(item.frame, item.id if view.with_ids else None)
+        elif isinstance(item, Beat):
+            yield sse.HEARTBEAT
+
+
+def _snapshot(final: bytes, view: View) -> bytes:
+    """What stands for the events that were lost; nothing if this client does not look at values."""
+    if final.startswith(b'{"__error__":'):
+        return sse.event("error", orjson.dumps(orjson.loads(final)["__error__"]))
+    return sse.event("values", final) if view.has_values and final != b"null" else b""
+
+
+def _mode(event: str) -> str:
+    """The stream mode that an event belongs to, subgraphs included."""
+    name = event.partition("|")[0]
+    if name == "messages":
+        return "messages-tuple"
+    return "messages" if name.startswith("messages/") else name
+
+
+def _modes(text: str) -> list[str]:
+    if not text.startswith("["):
+        return [text]
+    try:
+        named: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return [text]
+    return [mode for mode in named if isinstance(mode, str)]
+
+
+def _batches(rt: Runtime, run_id: str, after: str) -> Batches:
+    async def status() -> RunState | None:
+        return await asyncio.to_thread(runs.state, rt, run_id)
+
+    return cast(Batches, _reader(rt).batches(run_id, after=after, status=status))
+
+
+def _recovery(rt: Runtime, run_id: str, thread_id: str) -> Recover:
+    async def recover() -> bytes:
+        return await asyncio.to_thread(runs.final_values, rt, run_id, thread_id)
+
+    return recover
+
+
+def _reader(rt: Runtime) -> Reader:
+    if rt.reader is None:
+        raise Unavailable("The server is starting. Try again.")
+    return rt.reader

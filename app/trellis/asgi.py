@@ -1,0 +1,104 @@
+"""The web process: Flask behind the bridge, on uvicorn. `trellis.asgi:app` is the factory for another ASGI server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import click
+import uvicorn
+
+from trellis import runtime, telemetry
+from trellis.api.app import create_app
+from trellis.bridge import Bridge
+from trellis.runtime import Runtime
+from trellis.services import assistants
+from trellis.settings import Settings, load
+from trellis.stream.reader import Reader
+
+#: How long requests may go on after SIGTERM, in seconds. Streams end at once, so that clients reconnect elsewhere.
+_GRACE = 4
+
+
+def app() -> Bridge:
+    """Make the application from the environment."""
+    settings = load()
+    telemetry.configure(settings)
+    return create(runtime.build(settings))
+
+
+def create(rt: Runtime) -> Bridge:
+    """Make the application of a runtime."""
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        rt.loop = asyncio.get_running_loop()
+        rt.reader = Reader(rt.settings.redis_url, prefix=rt.settings.redis_key_prefix)
+        greeting = asyncio.create_task(_ensure_assistants(rt))
+        yield
+        greeting.cancel()
+        await rt.reader.close()
+        rt.close()
+
+    return Bridge(
+        create_app(rt),
+        lifespan=lifespan,
+        threads=rt.settings.web_threads,
+        max_body_bytes=rt.settings.max_body_bytes,
+    )
+
+
+async def _ensure_assistants(rt: Runtime) -> None:
+    """Give every graph its default assistant, as soon as the database is there."""
+    pause = 0.5
+    while True:
+        try:
+            await asyncio.to_thread(assistants.ensure_defaults, rt)
+        except Exception as error:
+            telemetry.log().warning("assistants.waiting", error=str(error).split("\n")[0])
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 10)
+        else:
+            return
+
+
+class _Server(uvicorn.Server):
+    """Ends open streams before it waits for connections, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, rt: Runtime, *, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._rt = rt
+        self._ready = ready
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # uvicorn: socket
+        await super().startup(sockets)  # type: ignore[arg-type]  # likewise
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # likewise
+        if self._rt.reader is not None:
+            with contextlib.suppress(Exception):
+                await self._rt.reader.close()
+        await super().shutdown(sockets)  # type: ignore[arg-type]  # likewise
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    telemetry.configure(settings)
+    rt = runtime.build(settings)
+    config = uvicorn.Config(
+        create(rt),
+        host=settings.host,
+        port=settings.port,
+        lifespan="on",
+        access_log=False,
+        log_level="critical",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_GRACE,
+        server_header=False,
+        ws="none",
+    )
+    address = f"http://{settings.host}:{settings.port}"
+    _Server(config, rt, ready=lambda: click.echo(f"Trellis listens on {address}")).run()

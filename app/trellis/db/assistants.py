@@ -1,0 +1,108 @@
+"""Rows of assistants, and of the graphs that workers have loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from sqlalchemy import Select, column, func, select, table
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.types import DateTime, Integer, Text
+
+from trellis.db.engine import Tx
+from trellis.db.queries import sql
+from trellis.domain.ids import default_assistant_id
+from trellis.domain.pages import Page
+
+Row = Mapping[str, Any]
+
+_ASSISTANT = table(
+    "assistant",
+    column("assistant_id", UUID(as_uuid=False)),
+    column("tenant_id", Text),
+    column("graph_id", Text),
+    column("config", JSONB),
+    column("context", JSONB),
+    column("metadata", JSONB),
+    column("name", Text),
+    column("created_at", DateTime),
+    column("updated_at", DateTime),
+    column("version", Integer),
+    column("description", Text),
+)
+_SHOWN = [col for name, col in _ASSISTANT.c.items() if name not in ("assistant_id", "tenant_id")]
+
+
+class Graph(Protocol):
+    """What the manifest says of a graph."""
+
+    @property
+    def graph_id(self) -> str: ...
+
+    @property
+    def description(self) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """Which assistants are meant. Empty conditions mean all."""
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    graph_id: str | None = None
+    name: str | None = None  #: any part of the name, in any case
+
+
+def ensure_default(tx: Tx, tenant_id: str, graph: Graph) -> None:
+    """Make the assistant that a graph has by itself, unless it exists."""
+    params = {
+        "assistant_id": default_assistant_id(graph.graph_id),
+        "tenant_id": tenant_id,
+        "graph_id": graph.graph_id,
+        "description": graph.description,
+    }
+    tx.exec_driver_sql(sql("assistants", "ensure_default"), params)
+
+
+def get(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
+    """The assistant; None means there is none, or it belongs to somebody else."""
+    return _row(tx, "get", assistant_id=assistant_id, tenant_id=tenant_id)
+
+
+def graph(tx: Tx, graph_id: str) -> Row | None:
+    """What workers published of a graph; None means that none has tried to load it yet."""
+    return _row(tx, "graph", graph_id=graph_id)
+
+
+def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
+    """One page of the assistants that match."""
+    order = _ASSISTANT.c[page.sort_by]
+    tie = _ASSISTANT.c.assistant_id
+    assistant_id = _ASSISTANT.c.assistant_id.cast(Text).label("assistant_id")
+    statement = _matching(select(assistant_id, *_SHOWN), tenant_id, query).order_by(
+        *((order.asc(), tie.asc()) if page.sort_order == "asc" else (order.desc(), tie.desc()))
+    )
+    found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
+    return cast("Sequence[Row]", found)
+
+
+def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
+    """How many assistants match."""
+    statement = _matching(select(func.count()).select_from(_ASSISTANT), tenant_id, query)
+    return cast(int, tx.execute(statement).scalar_one())
+
+
+def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+    statement = statement.where(_ASSISTANT.c.tenant_id == tenant_id)
+    if query.metadata:
+        statement = statement.where(_ASSISTANT.c.metadata.contains(query.metadata))
+    if query.graph_id is not None:
+        statement = statement.where(_ASSISTANT.c.graph_id == query.graph_id)
+    if query.name is not None:
+        statement = statement.where(_ASSISTANT.c.name.icontains(query.name, autoescape=True))
+    return statement
+
+
+def _row(tx: Tx, name: str, **params: Any) -> Row | None:
+    found = tx.exec_driver_sql(sql("assistants", name), params).mappings().first()
+    return cast("Row | None", found)

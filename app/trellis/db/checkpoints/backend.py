@@ -1,0 +1,64 @@
+"""Where the rows of a saver go, and where it reads them: one seam between LangGraph's calls and the database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Engine
+
+from trellis.db.checkpoints.rows import Rows, insert
+from trellis.db.engine import Tx
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class Backend(Protocol):
+    """The database as a saver sees it. What is handed over first is visible to what is asked later."""
+
+    def write(self, rows: Rows) -> Future[None]:
+        """Store rows. Resolved after the commit; fails with `Fenced`, or with the database's error."""
+        ...
+
+    def write_behind(self, rows: Rows) -> None:
+        """Store rows that nobody waits for. Whoever ends the run waits behind them, and learns of a failure."""
+        ...
+
+    def read(self, query: Callable[[Tx], T]) -> Future[T]:
+        """Run a query behind every earlier write, in a transaction that is committed."""
+        ...
+
+
+class DirectBackend(Backend):
+    """One transaction per call, in order, fenced by nothing: for state updates through the API, and for tests."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # One thread: it is what keeps reads behind writes.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+
+    def write(self, rows: Rows) -> Future[None]:
+        return self._executor.submit(self._in_transaction, lambda tx: insert(tx, rows))
+
+    def write_behind(self, rows: Rows) -> None:
+        self.write(rows).add_done_callback(_report)
+
+    def read(self, query: Callable[[Tx], T]) -> Future[T]:
+        return self._executor.submit(self._in_transaction, query)
+
+    def close(self) -> None:
+        """Finish what was handed over, and stop."""
+        self._executor.shutdown()
+
+    def _in_transaction(self, query: Callable[[Tx], T]) -> T:
+        with self._engine.begin() as tx:
+            return query(tx)
+
+
+def _report(future: Future[None]) -> None:
+    if error := future.exception():
+        _log.error("Checkpoint rows that nobody waited for were lost.", exc_info=error)

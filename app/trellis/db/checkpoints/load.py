@@ -1,0 +1,155 @@
+"""Checkpoints as they are stored, many at once: at most three statements, whatever the number of keys."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from trellis.db.checkpoints.cache import Cache, Place
+from trellis.db.checkpoints.chain import Chain, Link
+from trellis.db.checkpoints.codec import as_uuid, unpack_body
+from trellis.db.engine import Tx
+from trellis.db.queries import sql
+from trellis.errors import TrellisError
+
+
+class Key(NamedTuple):
+    """Which checkpoint: of a thread and namespace, the newest one if checkpoint_id is None."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str | None
+
+
+class StoredWrite(NamedTuple):
+    task_id: str
+    channel: str
+    type: str
+    data: bytes
+
+
+class Stored(NamedTuple):
+    """A checkpoint, nothing of it decoded but its body."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    parent_checkpoint_id: str | None
+    body: dict[str, Any]
+    metadata: dict[str, Any]
+    chains: Mapping[
+        str, Chain
+    ]  #: by channel; a channel that is neither here nor inline has no value
+    writes: Sequence[StoredWrite]
+
+
+def load(tx: Tx, keys: Sequence[Key], *, cache: Cache | None = None) -> list[Stored | None]:
+    """
+    Read checkpoints, their channel values and their pending writes, in the order of `keys`.
+
+    None stands for a checkpoint that is not there. What `cache` holds is not read again.
+    """
+    if not keys:
+        return []
+    keys = [key._replace(thread_id=as_uuid(key.thread_id, what="thread_id")) for key in keys]
+    rows = tx.exec_driver_sql(sql("checkpoints", "read_checkpoints"), columns(keys, Key._fields))
+    heads = {n - 1: head([*keys[n - 1][:2], *rest]) for n, *rest in rows}
+    stored = dict(zip(heads, fill(tx, list(heads.values()), cache=cache), strict=True))
+    return [stored.get(n) for n in range(len(keys))]
+
+
+def head(row: Sequence[Any]) -> Stored:
+    """A checkpoint from a row of `page`, without its values and writes."""
+    thread_id, ns, checkpoint_id, parent, body, metadata = row
+    return Stored(thread_id, ns, checkpoint_id, parent, unpack_body(body), metadata, {}, ())
+
+
+def fill(tx: Tx, heads: Sequence[Stored], *, cache: Cache | None = None) -> list[Stored]:
+    """Add the channel values and pending writes: two statements."""
+    wanted = {
+        (each[:3], channel): ((each.thread_id, each.checkpoint_ns, channel), version)
+        for each in heads
+        for channel, version in blobs_of(each.body).items()
+    }
+    chains = read_chains(tx, wanted.values(), cache=cache)
+    writes = read_writes(tx, [each[:3] for each in heads])
+    held: dict[tuple[str, str, str], dict[str, Chain]] = defaultdict(dict)
+    for (where, channel), value in wanted.items():
+        if value in chains:
+            held[where][channel] = chains[value]
+    return [each._replace(chains=held[each[:3]], writes=writes[each[:3]]) for each in heads]
+
+
+def blobs_of(body: Mapping[str, Any]) -> dict[str, str]:
+    """The channels whose value is in rows of its own, if anywhere, with the version to look for."""
+    inline = body["inline"]
+    return {c: str(v) for c, v in body["channel_versions"].items() if c not in inline}
+
+
+def read_chains(
+    tx: Tx, wanted: Iterable[tuple[Place, str]], *, cache: Cache | None = None
+) -> dict[tuple[Place, str], Chain]:
+    """
+    The rows of channel values. A value that is not stored is missing from the answer: its channel is empty.
+
+    :raises TrellisError: a row builds on one that is not there.
+    """
+    chains: dict[tuple[Place, str], Chain] = {}
+    missing: list[tuple[Place, str]] = []
+    for place, version in dict.fromkeys(wanted):
+        chain = cache.get(place, version) if cache else None
+        if chain is None:
+            missing.append((place, version))
+        else:
+            chains[place, version] = chain
+    if missing:
+        chains |= _read_chains(tx, missing)
+    return chains
+
+
+def _read_chains(tx: Tx, wanted: Sequence[tuple[Place, str]]) -> dict[tuple[Place, str], Chain]:
+    flat = [(*place, version) for place, version in wanted]
+    names = ("thread_id", "checkpoint_ns", "channel", "version")
+    rows: dict[tuple[Place, str], tuple[Link, str | None]] = {}
+    for thread_id, ns, channel, version, kind, base, data in tx.exec_driver_sql(
+        sql("checkpoints", "read_blobs"), columns(flat, names)
+    ):
+        rows[(thread_id, ns, channel), version] = Link(version, kind, bytes(data)), base
+    return {(place, v): _chain(rows, place, v) for place, v in wanted if (place, v) in rows}
+
+
+def _chain(
+    rows: Mapping[tuple[Place, str], tuple[Link, str | None]], place: Place, version: str
+) -> Chain:
+    links: list[Link] = []
+    base: str | None = version
+    while base is not None:
+        found = rows.get((place, base))
+        if found is None or len(links) > len(rows):
+            raise TrellisError(
+                f"Channel '{place[2]}' of thread {place[0]} has lost version {base}."
+            )
+        link, base = found
+        links.append(link)
+    return Chain(tuple(reversed(links)))
+
+
+def read_writes(
+    tx: Tx, ids: Sequence[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], list[StoredWrite]]:
+    """The pending writes by checkpoint, each in the order in which a superstep applies them."""
+    writes: dict[tuple[str, str, str], list[StoredWrite]] = defaultdict(list)
+    if ids:
+        for thread_id, ns, checkpoint_id, task_id, channel, kind, data in tx.exec_driver_sql(
+            sql("checkpoints", "read_writes"), columns(ids, Key._fields)
+        ):
+            writes[thread_id, ns, checkpoint_id].append(
+                StoredWrite(task_id, channel, kind, bytes(data))
+            )
+    return writes
+
+
+def columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Rows as the arrays that `unnest` makes rows of again."""
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

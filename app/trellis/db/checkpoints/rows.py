@@ -1,0 +1,92 @@
+"""The rows of checkpoints, and how rows of many runs go into the tables at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from trellis.db.engine import Tx
+from trellis.db.queries import sql
+
+
+class CheckpointRow(NamedTuple):
+    """A checkpoint without its channel values."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    parent_checkpoint_id: str | None
+    run_id: str | None
+    fence: int | None  #: None: written by no run's claim
+    body: bytes
+    metadata: str
+
+
+class BlobRow(NamedTuple):
+    """The value of a channel at a version; with a base_version, what was appended since that one."""
+
+    thread_id: str
+    checkpoint_ns: str
+    channel: str
+    version: str
+    type: str
+    base_version: str | None
+    data: bytes
+
+
+class WriteRow(NamedTuple):
+    """What one task wrote, before a checkpoint took it up."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    task_id: str
+    idx: int  #: below 0: an error, an interrupt or a resume; the last one counts
+    channel: str
+    type: str
+    data: bytes
+    task_path: str
+
+
+@dataclass
+class Rows:
+    """Rows that belong together: they are committed together or not at all."""
+
+    checkpoints: list[CheckpointRow] = field(default_factory=list)
+    blobs: list[BlobRow] = field(default_factory=list)
+    writes: list[WriteRow] = field(default_factory=list)
+
+    def extend(self, other: Rows) -> None:
+        self.checkpoints.extend(other.checkpoints)
+        self.blobs.extend(other.blobs)
+        self.writes.extend(other.writes)
+
+
+def insert(tx: Tx, rows: Rows) -> None:
+    """Store rows, of however many runs, in at most three statements."""
+    _insert(tx, "insert_blobs", BlobRow._fields, rows.blobs)
+    _insert(tx, "insert_checkpoints", CheckpointRow._fields, _last(rows.checkpoints))
+    _insert(tx, "insert_writes", WriteRow._fields, _settled(rows.writes))
+
+
+def _insert(tx: Tx, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        columns = map(list, zip(*rows, strict=True))
+        tx.exec_driver_sql(sql("checkpoints", statement), dict(zip(names, columns, strict=True)))
+
+
+def _last(rows: Iterable[CheckpointRow]) -> list[CheckpointRow]:
+    """One row per key: Postgres refuses to upsert a row twice in one statement."""
+    return list({row[:3]: row for row in rows}.values())
+
+
+def _settled(rows: Iterable[WriteRow]) -> list[WriteRow]:
+    """One row per key: the first of a task's ordinary writes, the last of its special ones."""
+    found: dict[tuple[Any, ...], WriteRow] = {}
+    for row in rows:
+        if row.idx < 0:
+            found[row[:5]] = row
+        else:
+            found.setdefault(row[:5], row)
+    return list(found.values())

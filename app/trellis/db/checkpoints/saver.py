@@ -1,0 +1,406 @@
+"""LangGraph's checkpointer: turns its calls into rows and back. One saver serves one run, or one request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from trellis.db.checkpoints import upkeep
+from trellis.db.checkpoints.backend import Backend
+from trellis.db.checkpoints.cache import Cache, Place
+from trellis.db.checkpoints.chain import Chain
+from trellis.db.checkpoints.codec import (
+    as_uuid,
+    next_version,
+    pack,
+    pack_body,
+    to_json,
+    unpack,
+    uuid_or_none,
+)
+from trellis.db.checkpoints.growth import decode, encode, measured
+from trellis.db.checkpoints.history import Ancestor, Query, ancestors, page, page_size
+from trellis.db.checkpoints.load import Key, Stored, StoredWrite, load
+from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow
+from trellis.db.engine import Tx
+from trellis.domain.runs import Claim
+
+T = TypeVar("T")
+
+Durability = Literal["sync", "async", "exit"]
+
+#: Types of values that are kept in the checkpoint's body: exactly these, no subclasses.
+_INLINE_TYPES = frozenset({bool, int, float, str, type(None)})
+#: Longer texts get a row, which the checkpoints after it share.
+_INLINE_CHARS = 64
+#: Values a saver knows well enough to append to. A run has a few; a saver of many threads starts over.
+_BASES = 1024
+
+
+class Saver(BaseCheckpointSaver[str]):
+    """
+    Checkpoints through a backend.
+
+    With a claim and durability async or exit, puts return before their rows are committed; the run's end waits
+    behind them. Otherwise they return after the commit. `preloaded` has what was read for this run already;
+    each entry is used once.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        serde: SerializerProtocol,
+        cache: Cache | None = None,
+        claim: Claim | None = None,
+        durability: Durability = "async",
+        preloaded: Mapping[Key, Stored | None] | None = None,
+    ) -> None:
+        super().__init__(serde=serde)
+        self._backend = backend
+        self._cache = cache
+        self._claim = claim
+        self._waits = claim is None or durability == "sync"
+        self._preloaded = dict(preloaded or {})
+        # Only what this run has read or written is certainly in the tables, and may be built upon.
+        self._bases: dict[Place, Chain] = {}
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        return next_version(current)
+
+    # Reading
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        key = _key(config)
+        if key in self._preloaded:
+            return self._rebuilt(self._preloaded.pop(key))
+        return self._rebuilt(self._ask(self._load(key)))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        key = _key(config)
+        if key in self._preloaded:
+            return self._rebuilt(self._preloaded.pop(key))
+        return self._rebuilt(await self._aask(self._load(key)))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        query, last = _query(config, filter, before), None
+        while limit is None or limit > 0:
+            found = self._ask(partial(page, query=query, after=last, limit=limit))
+            yield from map(self._shown, found)
+            if len(found) < page_size(limit):
+                return
+            last, limit = found[-1], limit and limit - len(found)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        query, last = _query(config, filter, before), None
+        while limit is None or limit > 0:
+            found = await self._aask(partial(page, query=query, after=last, limit=limit))
+            for stored in found:
+                yield self._shown(stored)
+            if len(found) < page_size(limit):
+                return
+            last, limit = found[-1], limit and limit - len(found)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        return self._history(
+            self._ask(partial(_walk, key=_key(config), channels=channels)), channels
+        )
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        found = await self._aask(partial(_walk, key=_key(config), channels=channels))
+        return self._history(found, channels)
+
+    # Writing
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        self._hand_over(self._rows(config, checkpoint, metadata, new_versions))
+        return _config(_key(config)._replace(checkpoint_id=checkpoint["id"]))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        await self._ahand_over(self._rows(config, checkpoint, metadata, new_versions))
+        return _config(_key(config)._replace(checkpoint_id=checkpoint["id"]))
+
+    def put_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        self._hand_over(self._write_rows(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str = "",
+    ) -> None:
+        await self._ahand_over(self._write_rows(config, writes, task_id, task_path))
+
+    # Upkeep
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._ask(partial(upkeep.delete_threads, thread_ids=[thread_id]))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        await self._aask(partial(upkeep.delete_threads, thread_ids=[thread_id]))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        self._ask(partial(upkeep.delete_for_runs, run_ids=run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        await self._aask(partial(upkeep.delete_for_runs, run_ids=run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        self._ask(partial(upkeep.copy_thread, source=source_thread_id, target=target_thread_id))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        await self._aask(
+            partial(upkeep.copy_thread, source=source_thread_id, target=target_thread_id)
+        )
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        self._ask(partial(upkeep.prune, thread_ids=thread_ids, strategy=strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        await self._aask(partial(upkeep.prune, thread_ids=thread_ids, strategy=strategy))
+
+    # To the backend
+
+    def _ask(self, query: Callable[[Tx], T]) -> T:
+        return self._backend.read(query).result()
+
+    async def _aask(self, query: Callable[[Tx], T]) -> T:
+        return await asyncio.wrap_future(self._backend.read(query))
+
+    def _hand_over(self, rows: Rows) -> None:
+        if self._waits:
+            self._backend.write(rows).result()
+        else:
+            self._backend.write_behind(rows)
+
+    async def _ahand_over(self, rows: Rows) -> None:
+        if self._waits:
+            await asyncio.wrap_future(self._backend.write(rows))
+        else:
+            self._backend.write_behind(rows)
+
+    def _load(self, key: Key) -> Callable[[Tx], Stored | None]:
+        return lambda tx: load(tx, [key], cache=self._cache)[0]
+
+    # Rows to LangGraph's objects
+
+    def _rebuilt(self, stored: Stored | None) -> CheckpointTuple | None:
+        """A checkpoint to go on from: its values are remembered, to append to."""
+        if stored is None:
+            return None
+        values = {}
+        for channel, chain in stored.chains.items():
+            values[channel], known = self._value(chain)
+            self._remember((stored.thread_id, stored.checkpoint_ns, channel), known)
+        return self._tuple(stored, values)
+
+    def _shown(self, stored: Stored) -> CheckpointTuple:
+        """A checkpoint to look at."""
+        return self._tuple(
+            stored, {c: decode(chain, serde=self.serde) for c, chain in stored.chains.items()}
+        )
+
+    def _value(self, chain: Chain) -> tuple[Any, Chain]:
+        if chain.digest is not None:
+            return decode(chain, serde=self.serde), chain
+        return measured(chain, serde=self.serde)
+
+    def _tuple(self, stored: Stored, values: dict[str, Any]) -> CheckpointTuple:
+        body = {**stored.body, "id": stored.checkpoint_id}
+        body["channel_values"] = {**body.pop("inline"), **values}
+        key = Key(*stored[:3])
+        parent = stored.parent_checkpoint_id
+        return CheckpointTuple(
+            config=_config(key),
+            checkpoint=body,  # type: ignore[arg-type]  # a Checkpoint's keys, as they were put
+            metadata=stored.metadata,  # type: ignore[arg-type]  # likewise
+            parent_config=_config(key._replace(checkpoint_id=parent)) if parent else None,
+            pending_writes=[self._pending(write) for write in stored.writes],
+        )
+
+    def _pending(self, write: StoredWrite) -> tuple[str, str, Any]:
+        return (
+            write.task_id,
+            write.channel,
+            self.serde.loads_typed((write.type, unpack(write.data))),
+        )
+
+    def _history(
+        self, found: Sequence[Ancestor], channels: Sequence[str]
+    ) -> dict[str, DeltaChannelHistory]:
+        return {channel: self._channel_history(found, channel) for channel in channels}
+
+    def _channel_history(self, found: Sequence[Ancestor], channel: str) -> DeltaChannelHistory:
+        writes: list[tuple[str, str, Any]] = []
+        for ancestor in found:
+            written = [
+                self._pending(write) for write in ancestor.writes if write.channel == channel
+            ]
+            writes = written + writes
+            if channel in ancestor.values:
+                return {"writes": writes, "seed": ancestor.values[channel]}
+            if channel in ancestor.chains:
+                return {
+                    "writes": writes,
+                    "seed": decode(ancestor.chains[channel], serde=self.serde),
+                }
+        return {"writes": writes}
+
+    # LangGraph's objects to rows
+
+    def _rows(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Rows:
+        key = _key(config)
+        self._preloaded.clear()
+        values = checkpoint["channel_values"]
+        inline = {
+            c: v for c, v in values.items() if c in checkpoint["channel_versions"] and _is_inline(v)
+        }
+        blobs = [
+            self._blob(key, channel, str(version), values[channel])
+            for channel, version in new_versions.items()
+            if channel in values and channel not in inline
+        ]
+        body = {k: v for k, v in checkpoint.items() if k not in ("id", "channel_values")}
+        described = get_checkpoint_metadata(config, metadata)
+        row = CheckpointRow(
+            key.thread_id,
+            key.checkpoint_ns,
+            checkpoint["id"],
+            key.checkpoint_id,
+            self._claim.run_id if self._claim else uuid_or_none(described.get("run_id")),
+            self._claim.fence if self._claim else None,
+            pack_body({**body, "inline": inline}),
+            to_json(described),
+        )
+        return Rows(checkpoints=[row], blobs=blobs)
+
+    def _blob(self, key: Key, channel: str, version: str, value: Any) -> BlobRow:
+        place = (key.thread_id, key.checkpoint_ns, channel)
+        chain = encode(value, version=version, base=self._bases.get(place), serde=self.serde)
+        self._remember(place, chain)
+        last = chain.links[-1]
+        return BlobRow(*place, version, last.type, chain.base_version, last.data)
+
+    def _remember(self, place: Place, chain: Chain) -> None:
+        if len(self._bases) >= _BASES:
+            self._bases.clear()
+        self._bases[place] = chain
+        if self._cache is not None:
+            self._cache.put(place, chain)
+
+    def _write_rows(
+        self,
+        config: RunnableConfig,
+        writes: Sequence[tuple[str, Any]],
+        task_id: str,
+        task_path: str,
+    ) -> Rows:
+        thread_id, ns, _ = _key(config)
+        checkpoint_id = config["configurable"]["checkpoint_id"]
+        rows = Rows()
+        for n, (channel, value) in enumerate(writes):
+            kind, data = self.serde.dumps_typed(value)
+            idx = WRITES_IDX_MAP.get(channel, n)
+            rows.writes.append(
+                WriteRow(
+                    thread_id, ns, checkpoint_id, task_id, idx, channel, kind, pack(data), task_path
+                )
+            )
+        return rows
+
+
+def _is_inline(value: Any) -> bool:
+    return type(value) in _INLINE_TYPES and (type(value) is not str or len(value) <= _INLINE_CHARS)
+
+
+def _key(config: RunnableConfig) -> Key:
+    conf = config["configurable"]
+    thread_id = as_uuid(conf["thread_id"], what="thread_id")
+    return Key(thread_id, conf.get("checkpoint_ns", ""), get_checkpoint_id(config))
+
+
+def _config(key: Key) -> RunnableConfig:
+    return {"configurable": key._asdict()}
+
+
+def _query(
+    config: RunnableConfig | None, filter_: dict[str, Any] | None, before: RunnableConfig | None
+) -> Query:
+    conf = config["configurable"] if config else {}
+    thread_id = conf.get("thread_id")
+    return Query(
+        as_uuid(thread_id, what="thread_id") if thread_id is not None else None,
+        conf.get("checkpoint_ns"),
+        conf.get("checkpoint_id"),
+        get_checkpoint_id(before) if before else None,
+        to_json(filter_) if filter_ else None,
+    )
+
+
+def _walk(tx: Tx, *, key: Key, channels: Sequence[str]) -> Sequence[Ancestor]:
+    """The ancestors that the channels are rebuilt from, nearest first."""
+    if key.checkpoint_id is None:
+        newest = page(tx, Query(key.thread_id, key.checkpoint_ns), after=None, limit=1)
+        if not newest:
+            return []
+        key = key._replace(checkpoint_id=newest[0].checkpoint_id)
+    return list(ancestors(tx, key, channels=channels))

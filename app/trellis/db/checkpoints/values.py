@@ -1,0 +1,64 @@
+"""A thread's values as JSON data, read without its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trellis.db.checkpoints.chain import Chain
+from trellis.db.checkpoints.codec import as_uuid, unpack
+from trellis.db.checkpoints.load import Key, Stored, load
+from trellis.db.engine import Tx
+from trellis.db.plain import to_plain
+from trellis.errors import TrellisError
+
+#: What the graph's author declared: the channels of the state, one channel that is the whole state, or unknown.
+StateChannels = Sequence[str] | str | None
+
+#: Channels that LangGraph makes for itself.
+_INTERNAL = ("__", "branch:", "join:")
+#: The one channel of a graph whose state is not a dict.
+_ROOT = "__root__"
+
+
+def plain_values(
+    tx: Tx, thread_ids: Sequence[str], *, state_channels: Mapping[str, StateChannels]
+) -> dict[str, Any]:
+    """
+    The values of each thread's newest root checkpoint. A thread without a checkpoint is missing from the answer.
+
+    `state_channels` is by thread; None, or no entry, means every channel that LangGraph does not use for itself.
+    A DeltaChannel is empty unless this very checkpoint stores its value: rebuilding it takes the graph's reducer.
+    """
+    keys = [Key(as_uuid(thread_id, what="thread_id"), "", None) for thread_id in thread_ids]
+    loaded = zip(thread_ids, load(tx, keys), strict=True)
+    return {tid: _values(stored, state_channels.get(tid)) for tid, stored in loaded if stored}
+
+
+def _values(stored: Stored, channels: StateChannels) -> Any:
+    if channels is None and _ROOT in stored.body["channel_versions"]:
+        channels = _ROOT
+    if isinstance(channels, str):
+        return plain_channels(stored, [channels]).get(channels)
+    if channels is None:
+        channels = [c for c in stored.body["channel_versions"] if not c.startswith(_INTERNAL)]
+    return plain_channels(stored, channels)
+
+
+def plain_channels(stored: Stored, channels: Sequence[str]) -> dict[str, Any]:
+    """The values of some channels of a checkpoint, in the order asked for, without the empty ones."""
+    inline = stored.body["inline"]
+    return {
+        channel: inline[channel] if channel in inline else _decoded(stored.chains[channel])
+        for channel in channels
+        if channel in inline or channel in stored.chains
+    }
+
+
+def _decoded(chain: Chain) -> Any:
+    first, *rest = (to_plain(link.type, unpack(link.data)) for link in chain.links)
+    for part in rest:
+        if not (isinstance(first, list) and isinstance(part, list)):
+            raise TrellisError("A checkpoint row appends to a value that is no list.")
+        first += part
+    return first

@@ -1,0 +1,92 @@
+"""The engine, its connection settings, and the type of a transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import orjson
+import psycopg2.extensions
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from trellis.errors import ConfigError
+
+Tx = Connection
+
+#: Session settings (run-protocol §3). A frozen worker must not hold a lock longer than its lease,
+#: so idle_in_transaction_session_timeout stays below the lease's 15 s.
+_SESSION = {
+    "lock_timeout": "2s",
+    "statement_timeout": "10s",
+    "idle_in_transaction_session_timeout": "5s",
+    "jit": "off",
+}
+
+#: Notice a dead peer in 5 + 2·2 s; give up unacknowledged data after 8 s (race 15).
+_TCP = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 8000,
+    "connect_timeout": 3,
+}
+
+
+def normalize_url(url: str) -> str:
+    """Accept every spelling platforms use: `postgres://` becomes SQLAlchemy's psycopg2 URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg2"):
+        raise ConfigError(
+            f"DATABASE_URL must begin with postgresql://, not {parts.scheme or 'nothing'}://"
+        )
+    query = urlencode(parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, query, ""))
+
+
+def connect_args(**session: str) -> dict[str, Any]:
+    """The arguments of a connection; `session` overrides single settings, e.g. for migrations."""
+    options = " ".join(f"-c {key}={value}" for key, value in {**_SESSION, **session}.items())
+    return {**_TCP, "options": options, "application_name": "trellis"}
+
+
+def new_engine(url: str, *, pool_size: int, autocommit: bool = False) -> Engine:
+    """
+    Make the engine of one process, with at most `pool_size` connections.
+
+    :raises ConfigError: the URL is not one of Postgres.
+    """
+    return create_engine(
+        make_url(normalize_url(url)),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        # A pooled connection that died while idle is replaced instead of failing a request.
+        pool_pre_ping=True,
+        pool_use_lifo=True,
+        isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
+        connect_args=connect_args(),
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+    )
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the failure says nothing about the statement: the database was out of reach."""
+    if isinstance(error, PoolTimeout | InterfaceError):
+        return True
+    if isinstance(error, OperationalError):
+        code = getattr(error.orig, "pgcode", None)
+        # None: no answer at all. 57P0x: shutting down or starting up. 53300: too many connections.
+        return code is None or code.startswith("57P") or code in ("53300", "08006", "08001")
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether trying the same transaction again may succeed: deadlock, serialization, lock timeout."""
+    orig = getattr(error, "orig", None)
+    return isinstance(orig, psycopg2.extensions.TransactionRollbackError) or getattr(
+        orig, "pgcode", None
+    ) in ("55P03", "40001", "40P01")

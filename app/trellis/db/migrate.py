@@ -1,0 +1,66 @@
+"""Bring the schema up to date: Alembic under an advisory lock, safe to run twice and at the same time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from trellis.db.engine import connect_args, normalize_url
+
+#: Any constant will do, as long as every version of Trellis uses the same.
+_LOCK = 0x7472656C
+
+
+def _scripts() -> Path:
+    """The migrations: inside the package when installed from a wheel, beside app/ in a checkout."""
+    packaged = Path(__file__).parents[1] / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def migration_engine(url: str) -> Engine:
+    """An engine for schema changes: no statement timeout, and a short wait for any lock."""
+    return create_engine(
+        make_url(normalize_url(url)),
+        poolclass=NullPool,
+        connect_args=connect_args(
+            statement_timeout="0", lock_timeout="5s", idle_in_transaction_session_timeout="0"
+        ),
+    )
+
+
+def migrate(url: str) -> str:
+    """Apply every pending migration. Returns the revision the schema is at."""
+    engine = migration_engine(url)
+    with engine.connect() as connection:
+        connection.execute(text("SET lock_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        connection.execute(text("SET lock_timeout = '5s'"))
+        connection.commit()
+        command.upgrade(_config(connection), "head")
+        connection.commit()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+        connection.commit()
+        return current(connection) or ""
+
+
+def current(connection: Connection) -> str | None:
+    """The revision of the schema; None means it was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The revision that this version of the code expects."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""

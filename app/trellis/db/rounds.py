@@ -1,0 +1,176 @@
+"""One round of the group commit: what many runs want from the database, in one transaction.
+
+Order within a round, which makes it free of deadlocks: locks of the threads that finish (sorted, waiting),
+then fences of the runs that write (sorted, waiting), then rows, then claims (skipping what is locked), then reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trellis.db import checkpoints, runs
+from trellis.db.engine import Tx
+from trellis.domain.ids import new_id
+from trellis.domain.runs import Claim, Outcome
+from trellis.errors import Fenced
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Take:
+    """Claim the head of a run's thread. Result: `Taken`, or None if there is nothing to do."""
+
+    run_id: str
+    owner: str
+    lease_seconds: float
+    claim_id: str = field(default_factory=new_id)
+    retried: bool = False  #: a commit of this claim may have succeeded unseen
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Write:
+    """Checkpoint rows of a run, fenced."""
+
+    claim: Claim
+    rows: checkpoints.Rows
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Finish:
+    """The end of an attempt, behind all its writes. Result: the thread's next run, or None."""
+
+    claim: Claim
+    outcome: Outcome
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Release:
+    """Hand a run back. Result: the run to announce, or None if it was not ours any more."""
+
+    claim: Claim
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Read:
+    """Anything to be read after every earlier write. Result: what the query returns."""
+
+    query: Callable[[Tx], Any]
+
+
+Item = Take | Write | Finish | Release | Read
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A claimed run, and the latest checkpoint of its thread as it is stored (None: there is none)."""
+
+    run: runs.Claimed
+    latest: checkpoints.Stored | None
+
+
+class Locked(Exception):
+    """The thread was locked by somebody else for the moment: offer the claim again."""
+
+
+class Round:
+    """Executes items in one transaction; afterwards `results` holds a value or an exception for each."""
+
+    def __init__(self, tx: Tx, items: Sequence[Item], *, cache: checkpoints.Cache) -> None:
+        self.tx = tx
+        self.cache = cache
+        self.items = items
+        self.results: dict[int, Any] = {}
+
+    def execute(self) -> dict[int, Any]:
+        self._finish()
+        self._release()
+        self._write()
+        self._take()
+        for item in self._of(Read):
+            self.results[id(item)] = item.query(self.tx)
+        return self.results
+
+    def _of(self, kind: type[Any]) -> list[Any]:
+        return [item for item in self.items if type(item) is kind]
+
+    def _finish(self) -> None:
+        """First, because it takes thread locks; a finish also fences the writes of its own run."""
+        items = self._of(Finish)
+        if not items:
+            return
+        runs.lock_threads(self.tx, [item.claim.thread_id for item in items])
+        won = runs.finish(self.tx, [(item.claim, item.outcome) for item in items])
+        counted = [item for item in items if item.claim.run_id in won]
+        nexts = (
+            runs.settle_threads(self.tx, [(i.claim, i.outcome) for i in counted]) if counted else {}
+        )
+        for item in items:
+            fenced = Fenced(f"run {item.claim.run_id} belongs to another attempt")
+            self.results[id(item)] = nexts.get(item.claim.thread_id) if item in counted else fenced
+
+    def _release(self) -> None:
+        items = self._of(Release)
+        if items:
+            back = {p.run_id: p for p in runs.release(self.tx, [item.claim for item in items])}
+            for item in items:
+                self.results[id(item)] = back.get(item.claim.run_id)
+
+    def _write(self) -> None:
+        items = self._of(Write)
+        if not items:
+            return
+        held = self._held(items)
+        rows = checkpoints.Rows()
+        for item in items:
+            if item.claim.run_id in held:
+                rows.extend(item.rows)
+                self.results[id(item)] = None
+            else:
+                self.results[id(item)] = Fenced(
+                    f"run {item.claim.run_id} belongs to another attempt"
+                )
+        checkpoints.insert(self.tx, rows)
+
+    def _held(self, items: Sequence[Write]) -> set[str]:
+        """The runs whose writes count: finished in this very round, or still held by their claim."""
+        finished = {
+            item.claim.run_id
+            for item in self._of(Finish)
+            if not isinstance(self.results[id(item)], Fenced)
+        }
+        claims = {i.claim.run_id: i.claim for i in items if i.claim.run_id not in finished}
+        held = runs.hold(self.tx, list(claims.values())) if claims else set()
+        if held:
+            runs.mark_progress(self.tx, list(held))
+        return finished | held
+
+    def _take(self) -> None:
+        items = self._of(Take)
+        if not items:
+            return
+        before = self._taken_before([item for item in items if item.retried])
+        hints = {item.run_id: item.claim_id for item in items if item.claim_id not in before}
+        claimed, locked = self._claim(hints, items[0]) if hints else ([], False)
+        stored = self._latest([*before.values(), *claimed])
+        spare = iter(claimed)
+        for item in items:
+            run = before.get(item.claim_id) or next(spare, None)
+            taken = Taken(run, stored.get(run.claim.thread_id)) if run else None
+            self.results[id(item)] = Locked() if taken is None and locked else taken
+
+    def _claim(self, hints: dict[str, str], first: Take) -> tuple[list[runs.Claimed], bool]:
+        return runs.claim(self.tx, hints, owner=first.owner, lease_seconds=first.lease_seconds)
+
+    def _taken_before(self, items: Sequence[Take]) -> dict[str, runs.Claimed]:
+        if not items:
+            return {}
+        return runs.claimed_before(self.tx, {item.run_id: item.claim_id for item in items})
+
+    def _latest(self, claimed: Sequence[runs.Claimed]) -> dict[str, checkpoints.Stored | None]:
+        """Read each thread's newest checkpoint with the claim: it saves the graph a round of its own."""
+        if not claimed:
+            return {}
+        keys = [checkpoints.Key(run.claim.thread_id, "", None) for run in claimed]
+        found = checkpoints.load(self.tx, keys, cache=self.cache)
+        return {key.thread_id: stored for key, stored in zip(keys, found, strict=True)}

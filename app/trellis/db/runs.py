@@ -1,0 +1,323 @@
+"""Rows of runs: created by services, claimed, held, finished and rescued by workers.
+
+Lock order everywhere: thread, then run (run-protocol §3). Time is the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from trellis.db.engine import Tx
+from trellis.db.queries import sql
+from trellis.domain.runs import Claim, Outcome, RunStatus
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """A run that this process may execute now."""
+
+    claim: Claim
+    assistant_id: str
+    graph_id: str
+    kwargs: Mapping[str, Any]
+    has_progress: (
+        bool  #: an earlier attempt left durable writes: continue, do not apply the input again
+    )
+    seconds_left: float | None  #: until the run's deadline
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """A run that waits to be announced."""
+
+    run_id: str
+    graph_id: str
+
+
+def _rows(tx: Tx, name: str, **params: Any) -> Sequence[Row]:
+    found = tx.exec_driver_sql(sql("runs", name), params).mappings().all()
+    return cast("Sequence[Row]", found)
+
+
+def _row(tx: Tx, name: str, **params: Any) -> Row | None:
+    found = tx.exec_driver_sql(sql("runs", name), params).mappings().first()
+    return cast("Row | None", found)
+
+
+def _run(tx: Tx, name: str, **params: Any) -> int:
+    return tx.exec_driver_sql(sql("runs", name), params).rowcount
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+# Creating and reading
+
+
+def lock_thread(tx: Tx, tenant_id: str, thread_id: str, *, assistant_id: str) -> Row | None:
+    """Lock a thread and read the assistant that is to run on it. None means there is no such thread."""
+    return _row(
+        tx, "lock_thread", tenant_id=tenant_id, thread_id=thread_id, assistant_id=assistant_id
+    )
+
+
+def get_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> Row | None:
+    return _row(tx, "assistant", tenant_id=tenant_id, assistant_id=assistant_id)
+
+
+def insert_thread(
+    tx: Tx,
+    tenant_id: str,
+    thread_id: str,
+    *,
+    metadata: Mapping[str, Any],
+    config: Mapping[str, Any],
+    temporary: bool,
+) -> bool:
+    """Make a thread for a run. False means that one with this id exists already."""
+    return bool(
+        _run(
+            tx,
+            "insert_thread",
+            thread_id=thread_id,
+            tenant_id=tenant_id,
+            status="busy",
+            metadata=_json(metadata),
+            config=_json(config),
+            temporary=temporary,
+        )
+    )
+
+
+def insert(tx: Tx, run: Mapping[str, Any]) -> Row:
+    """Add a pending run. The caller holds the lock of its thread."""
+    row = _row(
+        tx,
+        "insert",
+        **{
+            **run,
+            "metadata": _json(run["metadata"]),
+            "kwargs": _json(run["kwargs"]),
+        },
+    )
+    assert row is not None
+    return row
+
+
+def mark_busy(
+    tx: Tx, thread_id: str, *, metadata: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Show that the thread has work, and which graph it belongs to."""
+    _run(tx, "mark_busy", thread_id=thread_id, metadata=_json(metadata), config=_json(config))
+
+
+def get(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> Row | None:
+    return _row(tx, "get", tenant_id=tenant_id, thread_id=thread_id, run_id=run_id)
+
+
+def find(tx: Tx, tenant_id: str, run_id: str) -> Row | None:
+    return _row(tx, "find", tenant_id=tenant_id, run_id=run_id)
+
+
+def list_(
+    tx: Tx, tenant_id: str, thread_id: str, *, limit: int, offset: int, status: str | None
+) -> Sequence[Row]:
+    """The runs of a thread, newest first."""
+    return _rows(
+        tx,
+        "list",
+        tenant_id=tenant_id,
+        thread_id=thread_id,
+        limit=limit,
+        offset=offset,
+        status=status,
+    )
+
+
+def state(tx: Tx, run_id: str) -> Row | None:
+    """Status, error, fence and thread of a run."""
+    return _row(tx, "state", run_id=run_id)
+
+
+# Executing: every function takes many runs, because the group-commit writer has many
+
+
+def claim(
+    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float
+) -> tuple[list[Claimed], bool]:
+    """
+    Take the heads of the threads of the hinted runs.
+
+    `hints` is {run_id: claim_id}. Two statements, never one: see `claim` in runs.sql. The flag says
+    that a thread was locked by somebody else, so the hints may be worth another try.
+    """
+    threads = _rows(tx, "lock_claimable", run_ids=list(hints))
+    if not threads:
+        return [], True
+    rows = _rows(
+        tx,
+        "claim",
+        owner=owner,
+        lease=lease_seconds,
+        thread_ids=[row["thread_id"] for row in threads],
+        fences=[row["fence"] for row in threads],
+        claim_ids=list(hints.values())[: len(threads)],
+    )
+    return [_claimed(row) for row in rows], len(threads) < len(hints)
+
+
+def claimed_before(tx: Tx, hints: Mapping[str, str]) -> dict[str, Claimed]:
+    """{claim_id: run} of the claims that a lost answer hides (race 8)."""
+    rows = _rows(tx, "claimed_before", run_ids=list(hints), claim_ids=list(hints.values()))
+    return {row["claim_id"]: _claimed(row) for row in rows}
+
+
+def _claimed(row: Row) -> Claimed:
+    claim = Claim(
+        run_id=row["run_id"], thread_id=row["thread_id"], fence=row["fence"], attempt=row["attempt"]
+    )
+    return Claimed(
+        claim=claim,
+        assistant_id=row["assistant_id"],
+        graph_id=row["graph_id"],
+        kwargs=row["kwargs"],
+        has_progress=row["has_progress"],
+        seconds_left=row["seconds_left"],
+    )
+
+
+def hold(tx: Tx, claims: Sequence[Claim]) -> set[str]:
+    """Lock the runs that these claims still own, until commit. Those missing are fenced."""
+    rows = _rows(tx, "hold", run_ids=[c.run_id for c in claims], fences=[c.fence for c in claims])
+    return {row["run_id"] for row in rows}
+
+
+def mark_progress(tx: Tx, run_ids: Sequence[str]) -> None:
+    """Remember that a later attempt must continue instead of starting from the input."""
+    _run(tx, "mark_progress", run_ids=list(run_ids))
+
+
+def lock_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
+    """Lock threads in one order, so that two rounds never deadlock."""
+    _rows(tx, "lock_threads", thread_ids=list(thread_ids))
+
+
+def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> set[str]:
+    """
+    Record how attempts ended. Returns the runs whose end counts; the others are fenced.
+
+    An end that an earlier, unanswered commit has written already counts (race 29).
+    """
+    rows = _rows(
+        tx,
+        "finish",
+        run_ids=[claim.run_id for claim, _ in ends],
+        fences=[claim.fence for claim, _ in ends],
+        statuses=[str(outcome.status) for _, outcome in ends],
+        errors=[_json(outcome.error) for _, outcome in ends],
+    )
+    won = {row["run_id"] for row in rows}
+    if lost := [(claim, outcome) for claim, outcome in ends if claim.run_id not in won]:
+        won |= _finished_before(tx, lost)
+    return won
+
+
+def _finished_before(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> set[str]:
+    rows = _rows(tx, "finished_before", run_ids=[claim.run_id for claim, _ in ends])
+    there = {(row["run_id"], row["fence"], row["status"]) for row in rows}
+    return {
+        claim.run_id
+        for claim, outcome in ends
+        if (claim.run_id, claim.fence, str(outcome.status)) in there
+    }
+
+
+def settle_threads(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Pending]:
+    """Set the threads' status after a finish. Returns {thread_id: the run it may start next}."""
+    rows = _rows(
+        tx,
+        "settle_threads",
+        thread_ids=[claim.thread_id for claim, _ in ends],
+        statuses=[str(outcome.thread_status) for _, outcome in ends],
+        errors=[_json(outcome.error) for _, outcome in ends],
+        interrupts=[_json(outcome.interrupts or {}) for _, outcome in ends],
+    )
+    return {
+        row["thread_id"]: Pending(run_id=row["run_id"], graph_id=row["graph_id"])
+        for row in rows
+        if row["due"]
+    }
+
+
+def release(tx: Tx, claims: Sequence[Claim]) -> list[Pending]:
+    """Hand runs back to whoever comes next, without using up their crash budget."""
+    rows = _rows(
+        tx, "release", run_ids=[c.run_id for c in claims], fences=[c.fence for c in claims]
+    )
+    return [Pending(run_id=row["run_id"], graph_id=row["graph_id"]) for row in rows]
+
+
+def renew(tx: Tx, claims: Sequence[Claim], *, lease_seconds: float) -> dict[str, str | None]:
+    """Prolong leases. Returns {run_id: cancel action} of those still held; the others are lost."""
+    rows = _rows(
+        tx,
+        "renew",
+        lease=lease_seconds,
+        run_ids=[c.run_id for c in claims],
+        fences=[c.fence for c in claims],
+    )
+    return {row["run_id"]: row["cancel_action"] for row in rows}
+
+
+# Sweeping: any process may, no leader
+
+
+def expired(tx: Tx, *, limit: int = 100) -> Sequence[Row]:
+    """Runs whose lease ran out: candidates for `rescue`, one transaction each."""
+    return _rows(tx, "expired", limit=limit)
+
+
+def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> str | None:
+    """Return a lost run to pending, or give it up. None means somebody else is at it, or it lives."""
+    if not _row(tx, "lock_expired", thread_id=thread_id):
+        return None
+    if not _row(tx, "lock_expired_run", run_id=run_id):
+        return None
+    error = _json({"error": "WorkerLost", "message": "The workers of this run died too often."})
+    row = _row(tx, "rescue", run_id=run_id, error=error, backoff=backoff_seconds)
+    if row and row["status"] == RunStatus.ERROR:
+        _run(tx, "bury", run_id=run_id)
+        _settle_buried(tx, run_id, thread_id)
+    return row["status"] if row else None
+
+
+def _settle_buried(tx: Tx, run_id: str, thread_id: str) -> None:
+    _run(
+        tx,
+        "settle_threads",
+        thread_ids=[thread_id],
+        statuses=["error"],
+        errors=[_json({"error": "WorkerLost", "message": f"run {run_id} was given up"})],
+        interrupts=["{}"],
+    )
+
+
+def due(tx: Tx, *, limit: int, hint_ttl_seconds: float) -> list[Pending]:
+    """Runs that could start now and that nobody has been told about lately; they count as told now."""
+    rows = _rows(tx, "due", limit=limit, hint_ttl=hint_ttl_seconds)
+    return [Pending(run_id=row["run_id"], graph_id=row["graph_id"]) for row in rows]
+
+
+def delete_expired_threads(tx: Tx, *, limit: int = 500) -> int:
+    """Delete threads past their time, with everything that hangs on them. Returns how many."""
+    ids = [row["thread_id"] for row in _rows(tx, "expired_threads", limit=limit)]
+    if ids:
+        _run(tx, "delete_threads", thread_ids=ids)
+    return len(ids)

@@ -1,0 +1,310 @@
+-- name: lock_thread
+-- The thread, and the assistant that is to run on it. The row lock serialises creates, claims and finishes of one thread.
+SELECT t.thread_id::text, t.metadata AS thread_metadata, t.ttl_minutes,
+       a.assistant_id::text, a.graph_id, a.config, a.context, a.metadata
+  FROM thread t
+  LEFT JOIN assistant a ON a.assistant_id = %(assistant_id)s::uuid AND a.tenant_id = %(tenant_id)s
+ WHERE t.thread_id = %(thread_id)s::uuid
+   AND t.tenant_id = %(tenant_id)s
+   AND NOT t.temporary
+   FOR UPDATE OF t
+
+-- name: assistant
+SELECT assistant_id::text, graph_id, config, context, metadata
+  FROM assistant
+ WHERE assistant_id = %(assistant_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+
+-- name: insert_thread
+-- A thread made for a run: by if_not_exists=create, or (temporary) for a stateless run.
+INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary)
+VALUES (%(thread_id)s::uuid, %(tenant_id)s, %(status)s, %(metadata)s::jsonb, %(config)s::jsonb, %(temporary)s)
+    ON CONFLICT (thread_id) DO NOTHING
+
+-- name: insert
+INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
+                 run_after, timeout_seconds, hinted_at)
+VALUES (%(run_id)s::uuid, %(thread_id)s::uuid, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s,
+        %(multitask_strategy)s, %(metadata)s::jsonb, %(kwargs)s::json,
+        clock_timestamp() + %(after_seconds)s * interval '1 second', %(timeout_seconds)s, clock_timestamp())
+RETURNING created_at, updated_at
+
+-- name: mark_busy
+UPDATE thread
+   SET status = 'busy',
+       metadata = metadata || %(metadata)s::jsonb,
+       config = %(config)s::jsonb,
+       updated_at = clock_timestamp()
+ WHERE thread_id = %(thread_id)s::uuid
+
+-- name: get
+SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
+       created_at, updated_at, error, attempt, fence
+  FROM run
+ WHERE run_id = %(run_id)s::uuid
+   AND thread_id = %(thread_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+
+-- name: find
+-- A run by its id alone, as stateless clients know it.
+SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
+       created_at, updated_at, error, attempt, fence
+  FROM run
+ WHERE run_id = %(run_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+
+-- name: list
+SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
+       created_at, updated_at, error, attempt, fence
+  FROM run
+ WHERE thread_id = %(thread_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+   AND (%(status)s::text IS NULL OR status = %(status)s)
+ ORDER BY seq DESC
+ LIMIT %(limit)s
+OFFSET %(offset)s
+
+-- name: state
+SELECT status, error, fence, thread_id::text
+  FROM run
+ WHERE run_id = %(run_id)s::uuid
+
+-- name: lock_claimable
+-- First half of a claim. SKIP LOCKED: a claim never waits, so it is never part of a deadlock; a thread that is
+-- locked right now is offered again.
+SELECT t.thread_id::text, t.fence
+  FROM thread t
+ WHERE t.thread_id IN (SELECT r.thread_id FROM run r WHERE r.run_id = ANY(%(run_ids)s::uuid[]) AND r.status = 'pending')
+ ORDER BY t.thread_id
+   FOR UPDATE SKIP LOCKED
+
+-- name: claim
+-- Second half, a statement of its own: its snapshot is taken after the thread locks are held, so it sees every run
+-- that was running or finished by then. Takes the head of each thread, whichever run the hint named.
+WITH locked AS (
+    SELECT *
+      FROM unnest(%(thread_ids)s::uuid[], %(fences)s::bigint[], %(claim_ids)s::uuid[]) AS l (thread_id, fence, claim_id)
+), claimed AS (
+    UPDATE run
+       SET status = 'running',
+           attempt = run.attempt + 1,
+           fence = locked.fence + 1,
+           lease_owner = %(owner)s,
+           claim_id = locked.claim_id,
+           lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
+           started_at = coalesce(run.started_at, clock_timestamp()),
+           deadline_at = coalesce(run.deadline_at, clock_timestamp() + run.timeout_seconds * interval '1 second'),
+           updated_at = clock_timestamp()
+      FROM locked
+     WHERE run.run_id = (SELECT x.run_id
+                           FROM run x
+                          WHERE x.thread_id = locked.thread_id
+                            AND x.status = 'pending'
+                            AND x.run_after <= clock_timestamp()
+                          ORDER BY x.seq
+                          LIMIT 1)
+       AND run.status = 'pending'
+       AND NOT EXISTS (SELECT 1 FROM run y WHERE y.thread_id = locked.thread_id AND y.status = 'running')
+    RETURNING run.run_id, run.thread_id, run.fence, run.attempt, run.assistant_id, run.graph_id, run.kwargs, run.has_progress,
+              extract(epoch FROM run.deadline_at - clock_timestamp())::float8 AS seconds_left
+), fenced AS (
+    UPDATE thread
+       SET fence = claimed.fence
+      FROM claimed
+     WHERE thread.thread_id = claimed.thread_id
+)
+SELECT run_id::text, thread_id::text, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress, seconds_left
+  FROM claimed
+
+-- name: claimed_before
+-- Claims whose commit succeeded although its answer was lost (race 8).
+SELECT run_id::text, thread_id::text, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress,
+       extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left, claim_id::text
+  FROM run
+ WHERE status = 'running'
+   AND thread_id IN (SELECT r.thread_id FROM run r WHERE r.run_id = ANY(%(run_ids)s::uuid[]))
+   AND claim_id = ANY(%(claim_ids)s::uuid[])
+
+-- name: hold
+-- The fence of a round of writes. The row lock is what makes it one: a takeover waits for this transaction, or this
+-- statement finds nothing. Ordered, as the heartbeat is, so that the two never deadlock.
+SELECT run.run_id::text
+  FROM run
+  JOIN unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) AS c (run_id, fence)
+    ON run.run_id = c.run_id AND run.fence = c.fence
+ WHERE run.status = 'running'
+ ORDER BY run.run_id
+   FOR NO KEY UPDATE OF run
+
+-- name: mark_progress
+-- From the first durable write on, a later attempt continues instead of applying the input again (race 27).
+UPDATE run
+   SET has_progress = true
+ WHERE run_id = ANY(%(run_ids)s::uuid[])
+   AND NOT has_progress
+
+-- name: lock_threads
+SELECT 1
+  FROM thread
+ WHERE thread_id = ANY(%(thread_ids)s::uuid[])
+ ORDER BY thread_id
+   FOR UPDATE
+
+-- name: finish
+-- Fenced, and final: a worker that lost its lease changes nothing.
+UPDATE run
+   SET status = o.status,
+       error = o.error,
+       ended_at = clock_timestamp(),
+       updated_at = clock_timestamp(),
+       lease_owner = NULL,
+       lease_expires_at = NULL
+  FROM unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(statuses)s::text[], %(errors)s::jsonb[])
+       AS o (run_id, fence, status, error)
+ WHERE run.run_id = o.run_id
+   AND run.fence = o.fence
+   AND run.status = 'running'
+RETURNING run.run_id::text
+
+-- name: finished_before
+SELECT run_id::text, fence, status
+  FROM run
+ WHERE run_id = ANY(%(run_ids)s::uuid[])
+
+-- name: settle_threads
+-- After a finish: what the threads are now, and which run each has next.
+UPDATE thread
+   SET status = CASE WHEN n.run_id IS NULL THEN o.status ELSE 'busy' END,
+       error = o.error,
+       interrupts = o.interrupts,
+       updated_at = clock_timestamp(),
+       state_updated_at = clock_timestamp(),
+       expires_at = clock_timestamp() + CASE WHEN thread.temporary THEN interval '2 minutes'
+                                             ELSE thread.ttl_minutes * interval '1 minute' END
+  FROM unnest(%(thread_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(interrupts)s::jsonb[])
+       AS o (thread_id, status, error, interrupts)
+  LEFT JOIN LATERAL (SELECT r.run_id, r.graph_id, r.run_after
+                       FROM run r
+                      WHERE r.thread_id = o.thread_id
+                        AND r.status = 'pending'
+                      ORDER BY r.seq
+                      LIMIT 1) AS n ON true
+ WHERE thread.thread_id = o.thread_id
+RETURNING thread.thread_id::text, n.run_id::text, n.graph_id, n.run_after <= clock_timestamp() AS due
+
+-- name: release
+-- Hand a run back without using up an attempt's crash budget.
+UPDATE run
+   SET status = 'pending',
+       run_after = clock_timestamp(),
+       hinted_at = NULL,
+       updated_at = clock_timestamp(),
+       lease_owner = NULL,
+       lease_expires_at = NULL
+  FROM unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) AS c (run_id, fence)
+ WHERE run.run_id = c.run_id
+   AND run.fence = c.fence
+   AND run.status = 'running'
+   AND run.cancel_action IS NULL
+RETURNING run.run_id::text, run.graph_id
+
+-- name: renew
+-- Lease and cancel flag in one round trip. A claim that does not come back has been lost.
+WITH held AS (
+    SELECT run.run_id
+      FROM run
+      JOIN unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) AS c (run_id, fence)
+        ON run.run_id = c.run_id AND run.fence = c.fence
+     WHERE run.status = 'running'
+     ORDER BY run.run_id
+       FOR NO KEY UPDATE OF run
+)
+UPDATE run
+   SET lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second'
+  FROM held
+ WHERE run.run_id = held.run_id
+RETURNING run.run_id::text, run.cancel_action
+
+-- name: expired
+SELECT run_id::text, thread_id::text
+  FROM run
+ WHERE status = 'running'
+   AND lease_expires_at < clock_timestamp()
+ ORDER BY lease_expires_at
+ LIMIT %(limit)s
+
+-- name: lock_expired
+-- Thread, then run, and never wait: a writer that holds either is alive, or another sweeper is at it.
+SELECT 1
+  FROM thread
+ WHERE thread_id = %(thread_id)s::uuid
+   FOR UPDATE SKIP LOCKED
+
+-- name: lock_expired_run
+SELECT 1
+  FROM run
+ WHERE run_id = %(run_id)s::uuid
+   FOR UPDATE SKIP LOCKED
+
+-- name: rescue
+-- Re-checked under the locks: a heartbeat that came first wins. Back to pending with backoff, until the budget of
+-- crashes is used up.
+UPDATE run
+   SET crashes = crashes + 1,
+       status = CASE WHEN crashes + 1 >= max_crashes THEN 'error' ELSE 'pending' END,
+       ended_at = CASE WHEN crashes + 1 >= max_crashes THEN clock_timestamp() END,
+       error = CASE WHEN crashes + 1 >= max_crashes THEN %(error)s::jsonb END,
+       run_after = clock_timestamp() + %(backoff)s * power(2, crashes) * interval '1 second',
+       updated_at = clock_timestamp(),
+       hinted_at = NULL,
+       lease_owner = NULL,
+       lease_expires_at = NULL
+ WHERE run_id = %(run_id)s::uuid
+   AND status = 'running'
+   AND lease_expires_at < clock_timestamp()
+RETURNING run_id::text, status
+
+-- name: bury
+-- Keep what a run that used up its budget was asked to do.
+INSERT INTO dead_letter (run_id, tenant_id, thread_id, graph_id, kwargs, reason, attempts, last_error)
+SELECT run_id, tenant_id, thread_id, graph_id, kwargs, 'its worker was lost too often', attempt, error
+  FROM run
+ WHERE run_id = %(run_id)s::uuid
+    ON CONFLICT (run_id) DO NOTHING
+
+-- name: due
+-- Heads of idle threads that nobody has been told about lately. For workers with free slots only.
+UPDATE run
+   SET hinted_at = clock_timestamp()
+ WHERE run_id IN (
+    SELECT r.run_id
+      FROM run r
+     WHERE r.status = 'pending'
+       AND r.run_after <= clock_timestamp()
+       AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - %(hint_ttl)s * interval '1 second')
+       AND NOT EXISTS (SELECT 1
+                         FROM run o
+                        WHERE o.thread_id = r.thread_id
+                          AND (o.status = 'running'
+                               OR (o.status = 'pending' AND o.seq < r.seq AND o.run_after <= clock_timestamp())))
+     ORDER BY r.run_after
+     LIMIT %(limit)s
+       FOR UPDATE SKIP LOCKED)
+RETURNING run_id::text, graph_id
+
+-- name: expired_threads
+-- Temporary threads whose result nobody can ask for any more, and threads past their time to live.
+SELECT thread_id::text
+  FROM thread
+ WHERE expires_at < clock_timestamp()
+   AND (temporary OR ttl_strategy = 'delete')
+   AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
+ ORDER BY expires_at
+ LIMIT %(limit)s
+   FOR UPDATE SKIP LOCKED
+
+-- name: delete_threads
+WITH c AS (DELETE FROM checkpoint WHERE thread_id = ANY(%(thread_ids)s::uuid[])),
+     b AS (DELETE FROM checkpoint_blob WHERE thread_id = ANY(%(thread_ids)s::uuid[])),
+     w AS (DELETE FROM checkpoint_write WHERE thread_id = ANY(%(thread_ids)s::uuid[]))
+DELETE FROM thread WHERE thread_id = ANY(%(thread_ids)s::uuid[])

@@ -1,0 +1,112 @@
+-- name: get
+-- The items asked for that have not expired. n is the item's place in the question, from 1.
+SELECT a.n, i.namespace, i.key, i.value, i.created_at, i.updated_at, i.ttl_minutes
+  FROM unnest(%(namespaces)s::jsonb[], %(keys)s::text[]) WITH ORDINALITY AS a (namespace, key, n)
+  JOIN store_item i
+    ON i.tenant_id = %(tenant_id)s
+   AND i.namespace = ARRAY(SELECT jsonb_array_elements_text(a.namespace))
+   AND i.key = a.key
+ WHERE i.expires_at IS NULL OR i.expires_at > clock_timestamp()
+
+-- name: refresh
+-- Items that were read live their time again. Those that are locked are being written, which does the same.
+UPDATE store_item
+   SET expires_at = clock_timestamp() + ttl_minutes * interval '1 minute'
+ WHERE (tenant_id, namespace, key) IN (
+       SELECT i.tenant_id, i.namespace, i.key
+         FROM unnest(%(namespaces)s::jsonb[], %(keys)s::text[]) AS a (namespace, key)
+         JOIN store_item i
+           ON i.tenant_id = %(tenant_id)s
+          AND i.namespace = ARRAY(SELECT jsonb_array_elements_text(a.namespace))
+          AND i.key = a.key
+        WHERE i.ttl_minutes IS NOT NULL
+          FOR UPDATE OF i SKIP LOCKED
+       )
+
+-- name: put
+INSERT INTO store_item (tenant_id, namespace, key, value, ttl_minutes, expires_at)
+SELECT %(tenant_id)s, ARRAY(SELECT jsonb_array_elements_text(a.namespace)), a.key, a.value, a.ttl,
+       clock_timestamp() + a.ttl * interval '1 minute'
+  FROM unnest(%(namespaces)s::jsonb[], %(keys)s::text[], %(values)s::jsonb[], %(ttls)s::double precision[])
+       AS a (namespace, key, value, ttl)
+    ON CONFLICT (tenant_id, namespace, key) DO UPDATE
+   SET value = excluded.value,
+       ttl_minutes = excluded.ttl_minutes,
+       expires_at = excluded.expires_at,
+       -- An expired item is gone: this is a new one in its place.
+       created_at = CASE WHEN store_item.expires_at <= clock_timestamp()
+                         THEN excluded.created_at
+                         ELSE store_item.created_at END,
+       updated_at = excluded.updated_at
+
+-- name: delete
+DELETE FROM store_item i
+ USING unnest(%(namespaces)s::jsonb[], %(keys)s::text[]) AS a (namespace, key)
+ WHERE i.tenant_id = %(tenant_id)s
+   AND i.namespace = ARRAY(SELECT jsonb_array_elements_text(a.namespace))
+   AND i.key = a.key
+
+-- name: search
+-- Items whose namespace begins, element by element, with the prefix, and whose value meets every condition.
+-- first and beyond bound the same namespaces by order, for the index. A value that is missing compares as null;
+-- values of different types are neither greater nor less.
+SELECT i.namespace, i.key, i.value, i.created_at, i.updated_at, i.ttl_minutes
+  FROM store_item i
+ WHERE i.tenant_id = %(tenant_id)s
+   AND i.namespace[1:cardinality(%(prefix)s::text[])] = %(prefix)s::text[]
+   AND i.namespace >= %(prefix)s::text[]
+   AND (%(beyond)s::text[] IS NULL OR i.namespace < %(beyond)s::text[])
+   AND (i.expires_at IS NULL OR i.expires_at > clock_timestamp())
+   AND NOT EXISTS (
+       SELECT
+         FROM jsonb_to_recordset(%(conditions)s::jsonb) AS c (path jsonb, operator text, operand jsonb)
+        CROSS JOIN LATERAL (
+              SELECT coalesce(i.value #> ARRAY(SELECT jsonb_array_elements_text(c.path)), 'null') AS found,
+                     coalesce(c.operand, 'null') AS wanted
+              ) v
+        WHERE NOT CASE c.operator
+                  WHEN 'object' THEN jsonb_typeof(found) = 'object'
+                  WHEN '$eq' THEN found = wanted
+                  WHEN '$ne' THEN found <> wanted
+                  WHEN '$gt' THEN jsonb_typeof(found) = jsonb_typeof(wanted) AND found > wanted
+                  WHEN '$gte' THEN jsonb_typeof(found) = jsonb_typeof(wanted) AND found >= wanted
+                  WHEN '$lt' THEN jsonb_typeof(found) = jsonb_typeof(wanted) AND found < wanted
+                  WHEN '$lte' THEN jsonb_typeof(found) = jsonb_typeof(wanted) AND found <= wanted
+                  END
+       )
+ ORDER BY i.updated_at DESC, i.namespace, i.key
+ LIMIT %(limit)s
+OFFSET %(offset)s
+
+-- name: list_namespaces
+-- Namespaces with a living item, cut at max_depth, that meet every condition: * stands for any one element.
+SELECT DISTINCT namespace[1:coalesce(%(max_depth)s::integer, cardinality(namespace))] AS shown
+  FROM store_item i
+ WHERE tenant_id = %(tenant_id)s
+   AND (expires_at IS NULL OR expires_at > clock_timestamp())
+   AND NOT EXISTS (
+       SELECT
+         FROM jsonb_to_recordset(%(conditions)s::jsonb) AS c (is_suffix boolean, path jsonb)
+        WHERE cardinality(i.namespace) < jsonb_array_length(c.path)
+           OR EXISTS (
+              SELECT
+                FROM jsonb_array_elements_text(c.path) WITH ORDINALITY AS p (element, n)
+               WHERE p.element <> '*'
+                 AND p.element <> i.namespace[
+                     p.n + CASE WHEN c.is_suffix THEN cardinality(i.namespace) - jsonb_array_length(c.path) ELSE 0 END]
+              )
+       )
+ ORDER BY shown
+ LIMIT %(limit)s
+OFFSET %(offset)s
+
+-- name: sweep
+-- A bounded number of expired items of every tenant; several sweepers share the work.
+DELETE FROM store_item
+ WHERE (tenant_id, namespace, key) IN (
+       SELECT tenant_id, namespace, key
+         FROM store_item
+        WHERE expires_at <= clock_timestamp()
+        LIMIT %(limit)s
+          FOR UPDATE SKIP LOCKED
+       )

@@ -1,0 +1,50 @@
+-- name: insert
+-- One clock reading for all times. No row: a thread with this id exists, whoever owns it.
+INSERT INTO thread (thread_id, tenant_id, metadata, ttl_strategy, ttl_minutes, expires_at,
+                    created_at, updated_at, state_updated_at)
+SELECT %(thread_id)s::uuid, %(tenant_id)s, %(metadata)s::jsonb, %(ttl_strategy)s, %(ttl_minutes)s::float8,
+       at.now + %(ttl_minutes)s::float8 * interval '1 minute', at.now, at.now, at.now
+  FROM (SELECT clock_timestamp() AS now) AS at
+    ON CONFLICT (thread_id) DO NOTHING
+RETURNING thread_id::text, created_at, updated_at, state_updated_at, metadata, status, config, error, interrupts,
+          ttl_strategy, ttl_minutes, expires_at
+
+-- name: get
+-- A stateless run's temporary thread is nobody's to see.
+SELECT thread_id::text, created_at, updated_at, state_updated_at, metadata, status, config, error, interrupts,
+       ttl_strategy, ttl_minutes, expires_at
+  FROM thread
+ WHERE thread_id = %(thread_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+   AND NOT temporary
+
+-- name: patch
+-- Metadata is merged one level deep; a time to live that is given starts anew.
+UPDATE thread
+   SET metadata = metadata || %(metadata)s::jsonb,
+       ttl_strategy = coalesce(%(ttl_strategy)s, ttl_strategy),
+       ttl_minutes = coalesce(%(ttl_minutes)s::float8, ttl_minutes),
+       expires_at = coalesce(clock_timestamp() + %(ttl_minutes)s::float8 * interval '1 minute', expires_at),
+       updated_at = clock_timestamp()
+ WHERE thread_id = %(thread_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+   AND NOT temporary
+RETURNING thread_id::text, created_at, updated_at, state_updated_at, metadata, status, config, error, interrupts,
+          ttl_strategy, ttl_minutes, expires_at
+
+-- name: exists
+SELECT EXISTS (SELECT 1
+                 FROM thread
+                WHERE thread_id = %(thread_id)s::uuid
+                  AND tenant_id = %(tenant_id)s
+                  AND NOT temporary) AS found
+
+-- name: state_channels
+-- Which channels of each thread's graph are its state, as the workers published it.
+SELECT t.thread_id::text, g.state_channels
+  FROM thread t
+  JOIN graph g ON g.graph_id = t.metadata ->> 'graph_id'
+ WHERE t.thread_id = ANY(%(thread_ids)s::uuid[])
+
+-- name: has_checkpoints
+SELECT EXISTS (SELECT 1 FROM checkpoint WHERE thread_id = %(thread_id)s::uuid) AS found

@@ -1,0 +1,151 @@
+"""Rows of threads, as clients see them: the temporary threads of stateless runs are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+from sqlalchemy import Select, column, func, select, table
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.types import Boolean, DateTime, Double, Text
+
+from trellis.db.engine import Tx
+from trellis.db.queries import sql
+from trellis.domain.pages import Page
+
+Row = Mapping[str, Any]
+
+_THREAD = table(
+    "thread",
+    column("thread_id", UUID(as_uuid=False)),
+    column("tenant_id", Text),
+    column("temporary", Boolean),
+    column("created_at", DateTime),
+    column("updated_at", DateTime),
+    column("state_updated_at", DateTime),
+    column("metadata", JSONB),
+    column("status", Text),
+    column("config", JSONB),
+    column("error", JSONB),
+    column("interrupts", JSONB),
+    column("ttl_strategy", Text),
+    column("ttl_minutes", Double),
+    column("expires_at", DateTime),
+)
+_SHOWN = [
+    col for name, col in _THREAD.c.items() if name not in ("thread_id", "tenant_id", "temporary")
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ttl:
+    """How long a thread lives after it was made or touched, and what happens then."""
+
+    minutes: float
+    strategy: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """Which threads are meant. Empty conditions mean all."""
+
+    ids: Sequence[str] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    status: str | None = None
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return orjson.dumps(value).decode()
+
+
+def insert(
+    tx: Tx, tenant_id: str, *, thread_id: str, metadata: Mapping[str, Any], ttl: Ttl | None
+) -> Row | None:
+    """Make a thread. None means that one with this id exists already."""
+    return _row(
+        tx,
+        "insert",
+        thread_id=thread_id,
+        tenant_id=tenant_id,
+        metadata=_json(metadata),
+        ttl_strategy=ttl.strategy if ttl else None,
+        ttl_minutes=ttl.minutes if ttl else None,
+    )
+
+
+def get(tx: Tx, tenant_id: str, *, thread_id: str) -> Row | None:
+    """The thread; None means there is none, or it belongs to somebody else."""
+    return _row(tx, "get", thread_id=thread_id, tenant_id=tenant_id)
+
+
+def patch(
+    tx: Tx, tenant_id: str, *, thread_id: str, metadata: Mapping[str, Any], ttl: Ttl | None
+) -> Row | None:
+    """Merge metadata and restart the time to live. None means there is no such thread."""
+    return _row(
+        tx,
+        "patch",
+        thread_id=thread_id,
+        tenant_id=tenant_id,
+        metadata=_json(metadata),
+        ttl_strategy=ttl.strategy if ttl else None,
+        ttl_minutes=ttl.minutes if ttl else None,
+    )
+
+
+def exists(tx: Tx, tenant_id: str, thread_id: str) -> bool:
+    """Whether there is such a thread for clients of the tenant."""
+    row = _row(tx, "exists", thread_id=thread_id, tenant_id=tenant_id)
+    return bool(row and row["found"])
+
+
+def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
+    """The channels that are each thread's state; none of a thread whose graph no worker has loaded."""
+    params = {"thread_ids": list(thread_ids)}
+    rows = tx.exec_driver_sql(sql("threads", "state_channels"), params)
+    return {thread_id: channels for thread_id, channels in rows if channels is not None}
+
+
+def has_checkpoints(tx: Tx, thread_id: str) -> bool:
+    """Whether anything was ever saved on the thread."""
+    row = _row(tx, "has_checkpoints", thread_id=thread_id)
+    return bool(row and row["found"])
+
+
+def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
+    """One page of the threads that match."""
+    order = _THREAD.c[page.sort_by]
+    tie = _THREAD.c.thread_id
+    statement = _matching(select(_thread_id(), *_SHOWN), tenant_id, query).order_by(
+        *((order.asc(), tie.asc()) if page.sort_order == "asc" else (order.desc(), tie.desc()))
+    )
+    found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
+    return cast("Sequence[Row]", found)
+
+
+def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
+    """How many threads match."""
+    statement = _matching(select(func.count()).select_from(_THREAD), tenant_id, query)
+    return cast(int, tx.execute(statement).scalar_one())
+
+
+def _thread_id() -> Any:
+    return _THREAD.c.thread_id.cast(Text).label("thread_id")
+
+
+def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+    statement = statement.where(_THREAD.c.tenant_id == tenant_id, ~_THREAD.c.temporary)
+    if query.ids is not None:
+        statement = statement.where(_THREAD.c.thread_id.in_(query.ids))
+    if query.metadata:
+        statement = statement.where(_THREAD.c.metadata.contains(query.metadata))
+    if query.status is not None:
+        statement = statement.where(_THREAD.c.status == query.status)
+    return statement
+
+
+def _row(tx: Tx, name: str, **params: Any) -> Row | None:
+    found = tx.exec_driver_sql(sql("threads", name), params).mappings().first()
+    return cast("Row | None", found)

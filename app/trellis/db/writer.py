@@ -1,0 +1,223 @@
+"""Group commit: one thread and one connection do everything that the runs of a process want from Postgres.
+
+What arrives while a round commits goes into the next one, in order. A result is delivered only after the commit
+that holds it, so a run that has been answered is durable. A failed round is repeated item by item, so that a bad
+row fails only its own run; a database out of reach is waited for, as long as leases last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+
+from trellis.db import checkpoints
+from trellis.db.engine import Tx, is_conflict, is_unavailable
+from trellis.db.rounds import Finish, Item, Locked, Read, Round, Take, Write
+from trellis.domain.runs import Claim
+from trellis.errors import Unavailable
+from trellis.telemetry import WRITER_RETRY, log
+
+T = TypeVar("T")
+
+#: Items of one transaction at most.
+_ROUND = 512
+#: How long rows that nobody waits for may wait for company, in seconds.
+_LINGER = 0.005
+#: How often a claim is offered again while its thread is locked by somebody else.
+_CLAIM_TRIES = 4
+
+Waiter = Future[Any] | asyncio.Future[Any] | None
+
+
+class Writer:
+    """The database thread of a process. `patience_seconds`: how long to wait for a database out of reach."""
+
+    def __init__(
+        self, engine: Engine, *, cache: checkpoints.Cache, patience_seconds: float = 10.0
+    ) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._patience = patience_seconds
+        self._queue: queue.SimpleQueue[tuple[Item, Waiter] | None] = queue.SimpleQueue()
+        self._failed: dict[tuple[str, int], BaseException] = {}
+        self._tries: dict[int, int] = {}
+        self._thread = threading.Thread(target=self._main, name="database", daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Item) -> Future[Any]:
+        """Queue an item from any thread; the future is resolved after the commit."""
+        future: Future[Any] = Future()
+        self._queue.put((item, future))
+        return future
+
+    async def do(self, item: Item) -> Any:
+        """Queue an item and wait for its commit on the running loop."""
+        future = asyncio.get_running_loop().create_future()
+        self._queue.put((item, future))
+        return await future
+
+    def later(self, item: Write) -> None:
+        """Queue rows that nobody waits for: the run's finish, behind them, fails if they do."""
+        self._queue.put((item, None))
+
+    def forget(self, claim: Claim) -> BaseException | None:
+        """End the bookkeeping of an attempt. Returns what went wrong with its writes, if anything."""
+        return self._failed.pop((claim.run_id, claim.fence), None)
+
+    def failure(self, claim: Claim) -> BaseException | None:
+        """What went wrong with the writes of this attempt so far, if anything."""
+        return self._failed.get((claim.run_id, claim.fence))
+
+    def close(self) -> None:
+        """Commit what is queued, and stop."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _main(self) -> None:
+        while True:
+            batch, closing = self._collect()
+            if batch:
+                self._settle(batch)
+            if closing:
+                return
+
+    def _collect(self) -> tuple[list[tuple[Item, Waiter]], bool]:
+        """Everything that waits; alone-standing rows linger a moment for what follows them."""
+        batch: list[tuple[Item, Waiter]] = []
+        entry = self._queue.get()
+        until = time.monotonic() + _LINGER
+        urgent = False
+        while entry is not None:
+            batch.append(entry)
+            urgent = urgent or entry[1] is not None
+            if len(batch) >= _ROUND:
+                return batch, False
+            try:
+                left = 0.0 if urgent else until - time.monotonic()
+                entry = self._queue.get(block=left > 0, timeout=max(left, 0.0001))
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _settle(self, batch: Sequence[tuple[Item, Waiter]]) -> None:
+        items = [item for item, _ in batch]
+        try:
+            results = self._patiently(items)
+        except Exception as error:
+            results = self._singly(items) if len(items) > 1 else {id(items[0]): error}
+        self._deliver(batch, results)
+
+    def _patiently(self, items: Sequence[Item]) -> dict[int, Any]:
+        """Run a round; while the database is out of reach, or a lock is in the way, again."""
+        until, pause = time.monotonic() + self._patience, 0.02
+        while True:
+            try:
+                return self._round(items)
+            except Exception as error:
+                if time.monotonic() > until or not (is_unavailable(error) or is_conflict(error)):
+                    raise _described(error) from error
+                log().warning(WRITER_RETRY, items=len(items), error=str(error).split("\n")[0])
+            for item in items:
+                if isinstance(item, Take):
+                    item.retried = True
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def _round(self, items: Sequence[Item]) -> dict[int, Any]:
+        poisoned = {id(item): error for item in items if (error := self._poison(item))}
+        todo = [item for item in items if id(item) not in poisoned]
+        with self._engine.begin() as tx:
+            results = Round(tx, todo, cache=self._cache).execute()
+        return results | poisoned
+
+    def _poison(self, item: Item) -> BaseException | None:
+        """After a failed write of an attempt nothing of it may be written, nor may it count as a success."""
+        if isinstance(item, Write | Finish):
+            return self._failed.get((item.claim.run_id, item.claim.fence))
+        return None
+
+    def _singly(self, items: Sequence[Item]) -> dict[int, Any]:
+        results: dict[int, Any] = {}
+        for item in items:
+            try:
+                results |= self._patiently([item])
+            except Exception as error:
+                results[id(item)] = error
+            self._note(item, results[id(item)])
+        return results
+
+    def _note(self, item: Item, result: Any) -> None:
+        if isinstance(item, Write) and isinstance(result, BaseException):
+            self._failed.setdefault((item.claim.run_id, item.claim.fence), result)
+
+    def _deliver(self, batch: Sequence[tuple[Item, Waiter]], results: dict[int, Any]) -> None:
+        """Wake all who wait: the threads one by one, each event loop once."""
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(
+            list
+        )
+        for item, waiter in batch:
+            result = results[id(item)]
+            self._note(item, result)
+            if isinstance(result, Locked) and self._again(item, waiter):
+                continue
+            result = None if isinstance(result, Locked) else result
+            if isinstance(waiter, asyncio.Future):
+                loops[waiter.get_loop()].append((waiter, result))
+            elif waiter is not None:
+                _resolve(waiter, result)
+        for loop, pairs in loops.items():
+            loop.call_soon_threadsafe(_resolve_all, pairs)
+
+    def _again(self, item: Item, waiter: Waiter) -> bool:
+        """Offer a claim once more while somebody else holds its thread; the sweep finds it later anyway."""
+        tries = self._tries.pop(id(item), 0) + 1
+        if tries >= _CLAIM_TRIES:
+            return False
+        self._tries[id(item)] = tries
+        timer = threading.Timer(0.005 * 4**tries, self._queue.put, ((item, waiter),))
+        timer.daemon = True
+        timer.start()
+        return True
+
+
+def _resolve(waiter: Future[Any] | asyncio.Future[Any], result: Any) -> None:
+    if waiter.done():
+        return
+    if isinstance(result, BaseException):
+        waiter.set_exception(result)
+    else:
+        waiter.set_result(result)
+
+
+def _resolve_all(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for waiter, result in pairs:
+        _resolve(waiter, result)
+
+
+def _described(error: Exception) -> Exception:
+    return Unavailable("The database is out of reach.") if is_unavailable(error) else error
+
+
+class FencedBackend(checkpoints.Backend):
+    """The database of one attempt at a run: its checkpoint rows count only while its claim holds."""
+
+    def __init__(self, writer: Writer, claim: Claim) -> None:
+        self._writer = writer
+        self._claim = claim
+
+    def write(self, rows: checkpoints.Rows) -> Future[None]:
+        return self._writer.submit(Write(claim=self._claim, rows=rows))
+
+    def write_behind(self, rows: checkpoints.Rows) -> None:
+        self._writer.later(Write(claim=self._claim, rows=rows))
+
+    def read(self, query: Callable[[Tx], T]) -> Future[T]:
+        return self._writer.submit(Read(query=query))

@@ -1,0 +1,1 @@
+"""One command on a laptop: embedded Postgres and Valkey, web, worker, reload."""

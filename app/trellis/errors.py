@@ -1,0 +1,82 @@
+"""The exception tree. Each class knows its HTTP status, and nothing of Flask.
+
+TrellisError
+├── BadRequest            400  the request contradicts itself
+├── Invalid               422  the request cannot be understood
+│   └── NotSupported      422  understood, and not available yet
+├── NotFound              404
+├── Conflict              409
+├── Unavailable           503  a dependency is down; nothing was written
+├── ConfigError                the process cannot start
+├── GraphLoadError             the user's graph could not be imported
+└── Fenced                     another attempt owns the run
+"""
+
+from __future__ import annotations
+
+
+class TrellisError(Exception):
+    """Something a caller must not ignore."""
+
+    status = 500
+
+    @property
+    def detail(self) -> str:
+        return str(self)
+
+
+class BadRequest(TrellisError):
+    """The request contradicts itself."""
+
+    status = 400
+
+
+class Invalid(TrellisError):
+    """The request cannot be understood."""
+
+    status = 422
+
+
+class NotSupported(Invalid):
+    """The request is understood, but this version cannot honour it."""
+
+
+class NotFound(TrellisError):
+    """No such thing, or not yours."""
+
+    status = 404
+
+
+class Conflict(TrellisError):
+    """The thing is in a state that forbids the request."""
+
+    status = 409
+
+
+class Unavailable(TrellisError):
+    """A dependency is down. Nothing was written; the client may try again."""
+
+    status = 503
+    retry_after_seconds = 2
+
+
+class ConfigError(TrellisError):
+    """The process cannot start. The message names the variable or the file, and what it takes."""
+
+
+class GraphLoadError(TrellisError):
+    """The user's graph could not be imported. The message names file and line."""
+
+    def __init__(self, graph_id: str, reason: str) -> None:
+        super().__init__(f"Graph '{graph_id}' failed to load: {reason}")
+        self.graph_id = graph_id
+        self.reason = reason
+
+
+class Fenced(TrellisError):
+    """Another attempt owns the run; whatever this one does now must not count."""
+
+
+class ThreadNotFound(NotFound):
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"Thread with ID {thread_id} not found")

@@ -1,0 +1,63 @@
+"""Composition root of the web process: its long-lived objects, built once and handed to every service as `rt`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy import Engine
+
+from trellis.db.engine import new_engine
+from trellis.dispatch.announce import Announcer, connect
+from trellis.graphs.manifest import Manifest, load
+from trellis.settings import Settings
+
+if TYPE_CHECKING:
+    from trellis.graphs.registry import Registry
+    from trellis.stream.reader import Reader
+
+
+@dataclass(kw_only=True)
+class Runtime:
+    """The long-lived objects of a process. `reader` and `loop` are set when the event loop starts."""
+
+    settings: Settings
+    manifest: Manifest
+    engine: Engine
+    redis: redis.Redis
+    announcer: Announcer
+    reader: Reader | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    _registry: Registry | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The user's graphs. Importing langgraph takes seconds, so it is put off until a request needs it."""
+        if self._registry is None:
+            from trellis.graphs.registry import Registry
+
+            self._registry = Registry(self.manifest)
+        return self._registry
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.engine.dispose()
+        self.redis.close()
+
+
+def build(settings: Settings) -> Runtime:
+    """
+    Build the runtime. Connects to nothing: a database that is down must not keep the process from starting.
+
+    :raises ConfigError: langgraph.json is missing or wrong.
+    """
+    client = connect(settings.redis_url, max_connections=settings.web_threads + 8)
+    return Runtime(
+        settings=settings,
+        manifest=load(settings.config_path),
+        engine=new_engine(settings.database_url, pool_size=settings.database_pool_size),
+        redis=client,
+        announcer=Announcer(client, key_prefix=settings.redis_key_prefix),
+    )

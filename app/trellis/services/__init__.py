@@ -1,0 +1,1 @@
+"""Use cases: permission, one transaction, one decision; shared by HTTP and workers."""

@@ -1,0 +1,281 @@
+"""Use cases of runs: create (plain, batch, stateless), read, and what a waiting client is told in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trellis.db import assistants as assistant_rows
+from trellis.db import runs as rows
+from trellis.db import threads as thread_rows
+from trellis.db.checkpoints import plain_values
+from trellis.db.engine import Tx
+from trellis.domain.assistants import merge_config, merge_context
+from trellis.domain.ids import default_assistant_id, is_uuid, new_id
+from trellis.domain.new_run import NewRun
+from trellis.domain.runs import RunState, RunStatus
+from trellis.errors import Invalid, NotFound, ThreadNotFound
+from trellis.runtime import Runtime
+from trellis.stream import encoder
+
+RunRow = Mapping[str, Any]
+
+
+def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> RunRow:
+    """
+    Accept a run, and tell the workers.
+
+    `thread_id` None means stateless: the run gets a thread of its own. Accepted means committed: nothing that
+    happens later loses it.
+
+    :raises NotFound: there is no such thread or assistant.
+    """
+    with rt.engine.begin() as tx:
+        run = _insert(rt, tx, tenant_id, thread_id, new)
+    _announce(rt, run, new)
+    return run
+
+
+def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> list[RunRow]:
+    """Accept stateless runs, all or none."""
+    with rt.engine.begin() as tx:
+        runs = [_insert(rt, tx, tenant_id, None, new) for new in news]
+    for run, new in zip(runs, news, strict=True):
+        _announce(rt, run, new)
+    return runs
+
+
+def _announce(rt: Runtime, run: RunRow, new: NewRun) -> None:
+    """After the commit, so that no worker looks for a row it cannot see yet. A delayed run is found when it is due."""
+    if new.after_seconds <= 0:
+        rt.announcer(run["run_id"], run["graph_id"])
+
+
+def _insert(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun) -> RunRow:
+    assistant_id = resolve_assistant(rt, new.assistant_id)
+    if thread_id is None:
+        return _insert_stateless(rt, tx, tenant_id, assistant_id, new)
+    subject = rows.lock_thread(tx, tenant_id, thread_id, assistant_id=assistant_id)
+    if subject is None:
+        return _insert_with_thread(rt, tx, tenant_id, thread_id, assistant_id, new)
+    assistant = _assistant(rt, tx, tenant_id, new, subject if subject["assistant_id"] else None)
+    run = _compose(new, assistant, thread_id, thread_metadata=subject["thread_metadata"])
+    rows.mark_busy(tx, thread_id, metadata=_stamp(assistant), config=_thread_config(run))
+    return _add(rt, tx, tenant_id, run)
+
+
+def _insert_stateless(
+    rt: Runtime, tx: Tx, tenant_id: str, assistant_id: str, new: NewRun
+) -> RunRow:
+    found = rows.get_assistant(tx, tenant_id, assistant_id)
+    assistant = _assistant(rt, tx, tenant_id, new, found)
+    temporary = new.on_completion == "delete"
+    run = _compose(new, assistant, new_id(), thread_metadata=None, temporary=temporary)
+    _add_thread(tx, tenant_id, run, assistant, temporary=temporary)
+    return _add(rt, tx, tenant_id, run)
+
+
+def _insert_with_thread(
+    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, assistant_id: str, new: NewRun
+) -> RunRow:
+    if new.if_not_exists != "create":
+        raise NotFound("Thread or assistant not found.")
+    found = rows.get_assistant(tx, tenant_id, assistant_id)
+    assistant = _assistant(rt, tx, tenant_id, new, found)
+    run = _compose(new, assistant, thread_id, thread_metadata={})
+    if not _add_thread(tx, tenant_id, run, assistant, temporary=False):
+        # Another request made it meanwhile, or it belongs to somebody else: the lock tells which.
+        subject = rows.lock_thread(tx, tenant_id, thread_id, assistant_id=assistant_id)
+        if subject is None:
+            raise NotFound("Thread or assistant not found.")
+        rows.mark_busy(tx, thread_id, metadata=_stamp(assistant), config=_thread_config(run))
+    return _add(rt, tx, tenant_id, run)
+
+
+def _add_thread(
+    tx: Tx, tenant_id: str, run: Mapping[str, Any], assistant: RunRow, *, temporary: bool
+) -> bool:
+    return rows.insert_thread(
+        tx,
+        tenant_id,
+        run["thread_id"],
+        metadata=_stamp(assistant),
+        config=_thread_config(run),
+        temporary=temporary,
+    )
+
+
+def _add(rt: Runtime, tx: Tx, tenant_id: str, run: Mapping[str, Any]) -> RunRow:
+    timeout = rt.settings.run_timeout_seconds
+    times = rows.insert(tx, {**run, "tenant_id": tenant_id, "timeout_seconds": timeout})
+    return {**run, **times, "status": RunStatus.PENDING.value, "error": None, "attempt": 0}
+
+
+def resolve_assistant(rt: Runtime, given: str) -> str:
+    """
+    The id of the assistant that a client named by id or by graph.
+
+    :raises Invalid: it is neither a UUID nor the name of a graph.
+    """
+    if given in rt.manifest.graphs:
+        return default_assistant_id(given)
+    if is_uuid(given):
+        return given
+    raise Invalid(
+        f"Invalid assistant: '{given}'. Must be either:\n- A valid assistant UUID, or\n"
+        f"- One of the registered graphs: {', '.join(rt.manifest.graphs)}"
+    )
+
+
+def _assistant(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun, found: RunRow | None) -> RunRow:
+    """The assistant's row; a graph's default assistant is made on the spot if nobody has yet."""
+    if found is None and new.assistant_id in rt.manifest.graphs:
+        assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[new.assistant_id])
+        found = rows.get_assistant(tx, tenant_id, default_assistant_id(new.assistant_id))
+    if found is None:
+        raise NotFound("Thread or assistant not found.")
+    return found
+
+
+def _stamp(assistant: RunRow) -> dict[str, str]:
+    return {"graph_id": assistant["graph_id"], "assistant_id": assistant["assistant_id"]}
+
+
+def _thread_config(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a thread shows of its last run's config: nothing that the server added."""
+    config: Mapping[str, Any] = run["kwargs"]["config"]
+    shown = {key: config[key] for key in ("tags", "recursion_limit") if key in config}
+    return {**shown, "configurable": {}}
+
+
+def _compose(
+    new: NewRun,
+    assistant: RunRow,
+    thread_id: str,
+    *,
+    thread_metadata: Mapping[str, Any] | None,
+    temporary: bool = False,
+) -> dict[str, Any]:
+    """The run as it will be stored: assistant, thread (None: stateless) and request merged, our own keys added."""
+    run_id = new_id()
+    stateful = (
+        {} if thread_metadata is None else {**thread_metadata, "graph_id": assistant["graph_id"]}
+    )
+    metadata = {
+        **assistant["metadata"],
+        **stateful,
+        "assistant_id": assistant["assistant_id"],
+        **new.metadata,
+    }
+    config = merge_config(
+        assistant["config"],
+        new.config,
+        configurable={
+            **_checkpoint(new),
+            **new.headers,
+            "langgraph_auth_user": None,
+            "langgraph_auth_user_id": "",
+            "langgraph_auth_permissions": [],
+            "langgraph_request_id": new.request_id,
+            "run_id": run_id,
+            "thread_id": thread_id,
+            "graph_id": assistant["graph_id"],
+            "assistant_id": assistant["assistant_id"],
+            "user_id": "",
+        },
+    )
+    kwargs = _kwargs(new, assistant, {**config, "metadata": metadata}, temporary=temporary)
+    return {
+        "run_id": run_id,
+        "thread_id": thread_id,
+        "assistant_id": assistant["assistant_id"],
+        "graph_id": assistant["graph_id"],
+        "metadata": metadata,
+        "kwargs": kwargs,
+        "multitask_strategy": new.multitask_strategy,
+        "after_seconds": new.after_seconds,
+    }
+
+
+def _checkpoint(new: NewRun) -> dict[str, Any]:
+    keys = ("checkpoint_id", "checkpoint_ns", "checkpoint_map")
+    return {key: new.checkpoint[key] for key in keys if new.checkpoint and key in new.checkpoint}
+
+
+def _kwargs(
+    new: NewRun, assistant: RunRow, config: Mapping[str, Any], *, temporary: bool
+) -> dict[str, Any]:
+    context = merge_context(assistant["context"], assistant["config"], new.context, new.config)
+    return {
+        "input": new.input,
+        "command": new.command,
+        "config": config,
+        "context": context,
+        "stream_mode": list(new.stream_mode),
+        "interrupt_before": new.interrupt_before,
+        "interrupt_after": new.interrupt_after,
+        "webhook": new.webhook,
+        "feedback_keys": new.feedback_keys,
+        "temporary": temporary,
+        "subgraphs": new.stream_subgraphs,
+        "resumable": new.stream_resumable,
+        "checkpoint_during": new.durability != "exit",
+        "durability": new.durability,
+    }
+
+
+def get(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> RunRow:
+    """
+    A run of a thread.
+
+    :raises NotFound: there is no such run, or its thread is not there for clients.
+    """
+    with rt.engine.connect() as tx:
+        _visible_thread(tx, tenant_id, thread_id)
+        run = rows.get(tx, tenant_id, thread_id, run_id)
+    if run is None:
+        raise NotFound("Not Found")
+    return run
+
+
+def find(rt: Runtime, tenant_id: str, run_id: str) -> RunRow:
+    """A run by its id alone, as stateless clients know it. :raises NotFound:"""
+    with rt.engine.connect() as tx:
+        run = rows.find(tx, tenant_id, run_id)
+    if run is None:
+        raise NotFound("Not Found")
+    return run
+
+
+def list_(
+    rt: Runtime, tenant_id: str, thread_id: str, *, limit: int, offset: int, status: str | None
+) -> Sequence[RunRow]:
+    """The runs of a thread, newest first. :raises ThreadNotFound:"""
+    with rt.engine.connect() as tx:
+        _visible_thread(tx, tenant_id, thread_id)
+        return rows.list_(tx, tenant_id, thread_id, limit=limit, offset=offset, status=status)
+
+
+def _visible_thread(tx: Tx, tenant_id: str, thread_id: str) -> None:
+    if not thread_rows.exists(tx, tenant_id, thread_id):
+        raise ThreadNotFound(thread_id)
+
+
+def state(rt: Runtime, run_id: str) -> RunState | None:
+    """Whether a run is over, as Postgres has it. None means there is no such run."""
+    with rt.engine.connect() as tx:
+        row = rows.state(tx, run_id)
+    if row is None:
+        return None
+    return RunState(status=RunStatus(row["status"]), fence=row["fence"], error=row["error"])
+
+
+def final_values(rt: Runtime, run_id: str, thread_id: str) -> bytes:
+    """What a client that waited is told when the stream cannot tell: JSON, read from Postgres."""
+    with rt.engine.connect() as tx:
+        run = rows.state(tx, run_id)
+        if run is not None and run["status"] == RunStatus.ERROR:
+            return encoder.dumps({"__error__": run["error"]})
+        channels = thread_rows.state_channels(tx, [thread_id])
+        values = plain_values(tx, [thread_id], state_channels=channels)
+    return encoder.dumps(values.get(thread_id))

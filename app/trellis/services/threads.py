@@ -1,0 +1,99 @@
+"""Threads: create, read, change and find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trellis.db import threads
+from trellis.db.checkpoints import plain_values
+from trellis.db.engine import Tx
+from trellis.db.threads import Query, Ttl
+from trellis.domain.ids import new_id
+from trellis.domain.pages import Page
+from trellis.errors import Conflict, NotFound, ThreadNotFound
+from trellis.runtime import Runtime
+
+Row = Mapping[str, Any]
+
+
+def create(
+    rt: Runtime,
+    tenant_id: str,
+    *,
+    thread_id: str | None,
+    metadata: Mapping[str, Any],
+    ttl: Ttl | None,
+    keep_existing: bool,
+) -> Row:
+    """
+    Make a thread. `keep_existing` returns one that is there already, unchanged.
+
+    :raises Conflict: the id is taken.
+    """
+    thread_id = thread_id or new_id()
+    with rt.engine.begin() as tx:
+        row = threads.insert(tx, tenant_id, thread_id=thread_id, metadata=metadata, ttl=ttl)
+        if row is None and keep_existing:
+            row = threads.get(tx, tenant_id, thread_id=thread_id)
+    if row is None:
+        raise Conflict(f"Thread with ID {thread_id} already exists")
+    return row
+
+
+def get(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
+    """
+    A thread.
+
+    :raises ThreadNotFound: there is none.
+    """
+    with rt.engine.connect() as tx:
+        return visible(tx, tenant_id, thread_id)
+
+
+def visible(tx: Tx, tenant_id: str, thread_id: str) -> Row:
+    """
+    A thread that the tenant may see.
+
+    :raises ThreadNotFound: there is none.
+    """
+    row = threads.get(tx, tenant_id, thread_id=thread_id)
+    if row is None:
+        raise ThreadNotFound(thread_id)
+    return row
+
+
+def values(rt: Runtime, thread_ids: Sequence[str]) -> dict[str, Any]:
+    """The current values of threads, as plain data. A thread on which nothing was saved is left out."""
+    if not thread_ids:
+        return {}
+    with rt.engine.connect() as tx:
+        channels = threads.state_channels(tx, thread_ids)
+        return plain_values(tx, thread_ids, state_channels=channels)
+
+
+def patch(
+    rt: Runtime, tenant_id: str, thread_id: str, *, metadata: Mapping[str, Any], ttl: Ttl | None
+) -> Row:
+    """
+    Merge metadata into a thread, and restart its time to live if one is given.
+
+    :raises NotFound: there is no such thread.
+    """
+    with rt.engine.begin() as tx:
+        row = threads.patch(tx, tenant_id, thread_id=thread_id, metadata=metadata, ttl=ttl)
+    if row is None:
+        raise NotFound("Not Found")
+    return row
+
+
+def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
+    """A page of the threads that match."""
+    with rt.engine.connect() as tx:
+        return threads.search(tx, tenant_id, query=query, page=page)
+
+
+def count(rt: Runtime, tenant_id: str, *, query: Query) -> int:
+    """How many threads match."""
+    with rt.engine.connect() as tx:
+        return threads.count(tx, tenant_id, query=query)

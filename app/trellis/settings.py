@@ -1,0 +1,149 @@
+"""Every environment variable, read once into one frozen, validated object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from trellis.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a process needs to know before it starts. docs/configuration.md explains each variable."""
+
+    database_url: str
+    redis_url: str
+    redis_key_prefix: str = ""
+    redis_max_connections: int = 64
+    config_path: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 2024
+    web_threads: int = 32
+    database_pool_size: int = 8
+    max_body_bytes: int = 10 * 1024 * 1024
+    #: Runs that one worker process executes at once.
+    slots: int = 256
+    #: Longest that a worker lets runs go on after SIGTERM before it hands them back.
+    drain_seconds: float = 25.0
+    run_timeout_seconds: float = 86_400.0
+    stream_ttl_seconds: int = 120
+    stream_max_events: int = 10_000
+    task_events: bool = True
+    log_level: str = "INFO"
+    log_json: bool = False
+    flower_port: int = 5555
+    flower_basic_auth: str | None = None
+
+
+def load(env: Mapping[str, str] | None = None) -> Settings:
+    """
+    Read the settings of this process.
+
+    :raises ConfigError: names the variable, and what it takes.
+    """
+    env = os.environ if env is None else env
+    return Settings(
+        database_url=_required(env, "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI"),
+        redis_url=redis_url(_required(env, "REDIS_URL", "REDIS_URI")),
+        redis_key_prefix=env.get("REDIS_KEY_PREFIX", ""),
+        redis_max_connections=_number(env, "REDIS_MAX_CONNECTIONS", int, 64, low=4),
+        config_path=config_path(env),
+        host=env.get("TRELLIS_HOST", "0.0.0.0" if "PORT" in env else "127.0.0.1"),
+        port=_number(env, "PORT", int, 2024, low=0, high=65535),
+        web_threads=_number(env, "TRELLIS_WEB_THREADS", int, 32, low=1, high=512),
+        database_pool_size=_number(env, "TRELLIS_DATABASE_POOL_SIZE", int, 8, low=2, high=500),
+        max_body_bytes=_number(env, "HTTP_MAX_REQUEST_BODY_BYTES", int, 10 * 1024 * 1024, low=1),
+        slots=_number(env, "N_JOBS_PER_WORKER", int, 256, low=1, high=10_000),
+        drain_seconds=_number(env, "TRELLIS_DRAIN_SECONDS", float, 25.0, low=0),
+        run_timeout_seconds=_number(env, "BG_JOB_TIMEOUT_SECS", float, 86_400.0, low=0.001),
+        stream_ttl_seconds=_number(env, "RESUMABLE_STREAM_TTL_SECONDS", int, 120, low=1),
+        stream_max_events=_number(env, "TRELLIS_STREAM_MAX_EVENTS", int, 10_000, low=100),
+        task_events=_flag(env, "TRELLIS_TASK_EVENTS", True),
+        log_level=_choice(env, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        log_json=_flag(env, "LOG_JSON", False),
+        flower_port=_number(env, "PORT", int, 5555, low=0, high=65535),
+        flower_basic_auth=env.get("TRELLIS_FLOWER_BASIC_AUTH") or None,
+    )
+
+
+def config_path(env: Mapping[str, str]) -> Path | None:
+    """Where langgraph.json is: TRELLIS_CONFIG, else the current folder's, else nowhere."""
+    if given := env.get("TRELLIS_CONFIG"):
+        return Path(given).resolve()
+    here = Path("langgraph.json")
+    return here.resolve() if here.is_file() else None
+
+
+def redis_url(url: str) -> str:
+    """
+    Normalise a Redis URL so that redis-py, kombu and Flower agree on certificate checks.
+
+    Heroku-like platforms serve rediss:// with self-signed certificates: on their hosts, and only
+    there, the check is switched off, as their own documentation asks.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss", "valkey", "valkeys"):
+        raise ConfigError(f"REDIS_URL must begin with redis:// or rediss://, not {parts.scheme}://")
+    scheme = parts.scheme.replace("valkeys", "rediss").replace("valkey", "redis")
+    query = dict(parse_qsl(parts.query))
+    host = parts.hostname or ""
+    if scheme == "rediss" and host.endswith(".amazonaws.com") and ".compute" in host:
+        query.setdefault("ssl_cert_reqs", "none")
+    return urlunsplit((scheme, parts.netloc, parts.path, urlencode(query), ""))
+
+
+def _required(env: Mapping[str, str], *names: str) -> str:
+    for name in names:
+        if value := env.get(name):
+            return value
+    raise ConfigError(
+        f"{names[0]} is not set. It takes the URL of the server; `trellis dev` brings its own."
+    )
+
+
+def _number(
+    env: Mapping[str, str],
+    name: str,
+    kind: Callable[[str], T],
+    default: T,
+    *,
+    low: float,
+    high: float = float("inf"),
+) -> T:
+    raw = env.get(name)
+    if raw is None or raw == "":
+        return default
+    value: T | None
+    try:
+        value = kind(raw)
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:  # type: ignore[operator]  # kind is int or float
+        bound = f"between {low:g} and {high:g}" if high < float("inf") else f"of at least {low:g}"
+        raise ConfigError(f"{name} must be a number {bound}, not {raw!r}")
+    return value
+
+
+def _flag(env: Mapping[str, str], name: str, default: bool) -> bool:
+    raw = env.get(name, "").lower()
+    if raw in ("1", "true", "yes", "on"):
+        return True
+    if raw in ("0", "false", "no", "off"):
+        return False
+    if raw:
+        raise ConfigError(f"{name} must be true or false, not {raw!r}")
+    return default
+
+
+def _choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = env.get(name, default).upper()
+    if value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return value

@@ -1,0 +1,61 @@
+"""What the processes say: structured log lines, one event name per thing that happens."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from trellis.settings import Settings
+
+#: Log events. INFO once per start and end of a run; everything else DEBUG or WARNING.
+RUN_CLAIMED = "run.claimed"
+RUN_FINISHED = "run.finished"
+RUN_FENCED = "run.fenced"
+RUN_RELEASED = "run.released"
+RUN_LOST = "run.lost"
+RUN_RESCUED = "run.rescued"
+GRAPH_FAILED = "graph.failed"
+LEASE_LATE = "lease.late"
+LOOP_BLOCKED = "loop.blocked"
+WRITER_RETRY = "writer.retry"
+ANNOUNCE_FAILED = "announce.failed"
+REQUEST_FAILED = "request.failed"
+WORKER_READY = "worker.ready"
+WORKER_DRAINING = "worker.draining"
+
+
+def configure(settings: Settings) -> None:
+    """Send every log line of this process to stdout, as key=value or as one JSON object."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.log_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelName(settings.log_level)
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(stream=sys.stdout, level=max(logging.WARNING, _level(settings)))
+
+
+def _level(settings: Settings) -> int:
+    level: int = logging.getLevelName(settings.log_level)
+    return level
+
+
+def log() -> structlog.stdlib.BoundLogger:
+    """The logger: `log().info(RUN_CLAIMED, run_id=…)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
+    return logger

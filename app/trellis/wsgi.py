@@ -1,0 +1,74 @@
+"""`trellis.wsgi:app` for any WSGI server: the same application, at the price of one thread per open stream."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from trellis import runtime, telemetry
+from trellis.api.app import create_app
+from trellis.api.bodies import AsyncBody
+from trellis.bridge import dispatch
+from trellis.services import assistants
+from trellis.settings import load
+from trellis.stream.reader import Reader
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+
+class Application:
+    """Flask, with an event loop in a thread of its own for what streams."""
+
+    def __init__(self) -> None:
+        settings = load()
+        telemetry.configure(settings)
+        rt = runtime.build(settings)
+        self._loop = rt.loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
+        rt.reader = self._wait(_new_reader(settings.redis_url, settings.redis_key_prefix))
+        assistants.ensure_defaults(rt)
+        self._flask = create_app(rt)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        response = dispatch(self._flask, environ)
+        if not isinstance(response.response, AsyncBody):
+            return response(environ, start_response)
+        # Connection is the server's business under WSGI (PEP 3333 forbids it).
+        headers = [(k, v) for k, v in response.headers.items() if k.lower() != "connection"]
+        start_response(response.status, headers)
+        return self._iterate(response.response)
+
+    def _iterate(self, body: AsyncBody) -> Iterator[bytes]:
+        async def following() -> bytes | None:
+            return await anext(body.chunks, None)
+
+        try:
+            while (chunk := self._wait(following())) is not None:
+                yield chunk
+        finally:
+            self._wait(_close(body))
+
+    def _wait(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _new_reader(url: str, prefix: str) -> Reader:
+    return Reader(url, prefix=prefix)
+
+
+async def _close(body: AsyncBody) -> None:
+    close = getattr(body.chunks, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def __getattr__(name: str) -> Application:
+    """WSGI servers look for `app`; it is made when asked for, not at import."""
+    if name != "app":
+        raise AttributeError(name)
+    application = Application()
+    globals()["app"] = application
+    return application

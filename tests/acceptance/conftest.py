@@ -1,0 +1,116 @@
+"""A running Trellis for the session, the official clients on it, and Trellises of one's own for faults."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_sdk import get_client, get_sync_client
+from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
+
+from acceptance.course import Course
+from acceptance.system import ANSWER_SECONDS, System, running
+
+
+@pytest.fixture(scope="session")
+def server(
+    new_database: Callable[[], str],
+    new_redis: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[System]:
+    """One web and one worker process that serve the graphs beside this file."""
+    logs = tmp_path_factory.mktemp("server")
+    with running(System(new_database(), new_redis(), logs)) as system:
+        worker = system.start("worker")
+        system.start_web()
+        worker.wait_until_says("worker.ready")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def new_system(
+    new_database: Callable[[], str],
+    new_redis: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., System]:
+    """Make a system on which nothing runs yet; its fields can be given."""
+
+    def make(**given: Any) -> System:
+        fields = {
+            "database_url": given.pop("database_url", None) or new_database(),
+            "redis_url": given.pop("redis_url", None) or new_redis(),
+            "logs": tmp_path_factory.mktemp("system"),
+        }
+        return System(**fields, **given)
+
+    return make
+
+
+class Blocking:
+    """The async client behind the sync client's interface, so that each test runs with both."""
+
+    def __init__(self, runner: asyncio.Runner, target: Any) -> None:
+        self._runner = runner
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if not callable(found):
+            return Blocking(self._runner, found)
+        return lambda *args, **kwargs: self._settle(found(*args, **kwargs))
+
+    def _settle(self, made: Any) -> Any:
+        if inspect.iscoroutine(made):
+            return self._runner.run(made)
+        return self._iterate(made) if hasattr(made, "__anext__") else made
+
+    def _iterate(self, made: Any) -> Iterator[Any]:
+        async def step() -> Any:
+            return await anext(made, self)
+
+        try:
+            while (item := self._runner.run(step())) is not self:
+                yield item
+        finally:
+            self._runner.run(made.aclose())
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def sync_client(server: System) -> Iterator[SyncLangGraphClient]:
+    with get_sync_client(url=server.url, timeout=ANSWER_SECONDS) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def async_client(server: System, runner: asyncio.Runner) -> Iterator[LangGraphClient]:
+    """Use it on `runner` only."""
+    client = get_client(url=server.url, timeout=ANSWER_SECONDS)
+    yield client
+    runner.run(client.aclose())
+
+
+@pytest.fixture(params=["sync", "async"])
+def client(request: pytest.FixtureRequest) -> Any:
+    """Each of the two official Python clients."""
+    if request.param == "sync":
+        return request.getfixturevalue("sync_client")
+    return Blocking(request.getfixturevalue("runner"), request.getfixturevalue("async_client"))
+
+
+@pytest.fixture
+def thread_id(server: System) -> str:
+    """A new thread."""
+    return server.new_thread()
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Course:
+    return Course(tmp_path)

@@ -1,0 +1,1 @@
+"""A user's package with the name that many projects give theirs."""

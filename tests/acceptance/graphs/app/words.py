@@ -1,0 +1,3 @@
+"""Imported by its neighbour through the package."""
+
+WORD = "app.agent"

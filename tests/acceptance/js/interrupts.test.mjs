@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { all, client, newThread } from "./course.mjs";
+
+let threadId;
+let asked;
+
+beforeEach(async () => {
+  threadId = await newThread();
+  asked = await client.runs.wait(threadId, "hitl", { input: { value: "v" } });
+});
+
+test("the question is shown, and the thread waits", async () => {
+  const thread = await client.threads.get(threadId);
+
+  assert.deepEqual(asked.__interrupt__[0].value, { question: "approve?", value: "v" });
+  assert.equal(thread.status, "interrupted");
+  assert.deepEqual(Object.values(thread.interrupts), [asked.__interrupt__]);
+});
+
+test("resume", async () => {
+  const values = await client.runs.wait(threadId, "hitl", { command: { resume: "yes" } });
+
+  assert.deepEqual(values, { value: "v", answer: "yes", log: ["prepare", "ask", "finish"] });
+  assert.equal((await client.threads.get(threadId)).status, "idle");
+});
+
+test("resume by id, streamed", async () => {
+  const resume = { [asked.__interrupt__[0].id]: { approved: true } };
+
+  const parts = await all(
+    client.runs.stream(threadId, "hitl", { command: { resume }, streamMode: "updates" }),
+  );
+
+  assert.deepEqual(parts[1].data, { ask: { answer: { approved: true }, log: ["ask"] } });
+});
+
+test("update and resume", async () => {
+  const values = await client.runs.wait(threadId, "hitl", {
+    command: { resume: "yes", update: { value: "new" } },
+  });
+
+  assert.equal(values.value, "new");
+});
+
+test("go on from an earlier checkpoint", async () => {
+  const [waiting] = await client.threads.getHistory(threadId);
+  await client.runs.wait(threadId, "hitl", { command: { resume: "first" } });
+
+  const values = await client.runs.wait(threadId, "hitl", {
+    checkpointId: waiting.checkpoint.checkpoint_id,
+    command: { resume: "second" },
+  });
+
+  assert.equal(values.answer, "second");
+  assert.equal((await client.threads.get(threadId)).values.answer, "second");
+});
+
+test("stop before a node, and go on", async () => {
+  const other = await newThread();
+  const input = { said: ["hi"] };
+
+  const stopped = await client.runs.wait(other, "compiled", { input, interruptBefore: ["say"] });
+  const values = await client.runs.wait(other, "compiled", { input: null });
+
+  assert.deepEqual(stopped, { said: ["hi"] });
+  assert.deepEqual(values, { said: ["hi", "compiled"] });
+});

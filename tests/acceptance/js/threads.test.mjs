@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { client, newThread } from "./course.mjs";
+
+test("create and get", async () => {
+  const thread = await client.threads.create({ metadata: { owner: "ada" } });
+
+  assert.equal(thread.status, "idle");
+  assert.deepEqual(thread.metadata, { owner: "ada" });
+  assert.deepEqual(await client.threads.get(thread.thread_id), thread);
+});
+
+test("create with an id, twice", async () => {
+  const threadId = crypto.randomUUID();
+  await client.threads.create({ threadId });
+
+  await assert.rejects(client.threads.create({ threadId }), /409|already exists/);
+  const again = await client.threads.create({ threadId, ifExists: "do_nothing" });
+  assert.equal(again.thread_id, threadId);
+});
+
+test("get an unknown one", async () => {
+  await assert.rejects(client.threads.get(crypto.randomUUID()), /404|not found/);
+});
+
+test("state of a thread that waits", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "hitl", { input: { value: "v" } });
+
+  const state = await client.threads.getState(threadId);
+
+  assert.deepEqual(state.values, { value: "v", log: ["prepare"] });
+  assert.deepEqual(state.next, ["ask"]);
+  assert.deepEqual(state.tasks[0].interrupts[0].value, { question: "approve?", value: "v" });
+});
+
+test("state with subgraphs", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "nested_question", { input: { value: "v" } });
+
+  const state = await client.threads.getState(threadId, undefined, { subgraphs: true });
+
+  assert.deepEqual(state.tasks[0].state.next, ["ask"]);
+});
+
+test("history, whole and in parts", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "compiled", { input: { said: ["hi"] } });
+
+  const history = await client.threads.getHistory(threadId);
+  const rest = await client.threads.getHistory(threadId, { before: history[0].checkpoint });
+  const past = await client.threads.getState(threadId, history[1].checkpoint);
+
+  assert.deepEqual(
+    history.map((state) => state.values.said),
+    [["hi", "compiled"], ["hi"], []],
+  );
+  assert.deepEqual(rest, history.slice(1));
+  assert.deepEqual(past, history[1]);
+});

@@ -1,0 +1,127 @@
+"""Redis goes away and comes back: runs are accepted, executed and answered all the same."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from acceptance.course import Course
+from acceptance.system import System, running, wait_for
+from acceptance.test_wire import frames
+from trellis.dev.embedded import Server, start_valkey
+
+ALL = ["one", "two", "three"]
+
+
+class Redis:
+    """A Redis that can be stopped, and started again where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.server: Server = start_valkey(folder)
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def start(self) -> None:
+        if not self.server.is_alive():
+            self.server = start_valkey(self._folder, port=self.server.port)
+
+
+@pytest.fixture(scope="module")
+def redis(server_folder: Path) -> Iterator[Redis]:
+    redis = Redis(server_folder / "redis-down")
+    yield redis
+    redis.stop()
+
+
+@pytest.fixture(scope="module")
+def system(new_system: Callable[..., System], redis: Redis) -> Iterator[System]:
+    with running(new_system(redis_url=redis.server.url)) as system:
+        worker = system.start("worker")
+        system.start_web()
+        worker.wait_until_says("worker.ready")
+        yield system
+        redis.start()
+
+
+@pytest.fixture(autouse=True)
+def _redis_runs(redis: Redis) -> None:
+    redis.start()
+
+
+def test_create__is_accepted_and_executed(system: System, redis: Redis, course: Course) -> None:
+    thread_id = system.new_thread()
+    redis.stop()
+
+    run = system.post(
+        f"/threads/{thread_id}/runs", {"assistant_id": "steps", "input": course.input()}
+    )
+
+    path = f"/threads/{thread_id}/runs/{run['run_id']}"
+    wait_for(lambda: system.get(path)["status"] == "success", what="the run's success")
+    assert system.get(f"/threads/{thread_id}")["values"]["log"] == ALL
+
+
+def test_wait__begun_while_redis_is_down(system: System, redis: Redis, course: Course) -> None:
+    redis.stop()
+
+    values = system.post("/runs/wait", {"assistant_id": "steps", "input": course.input()})
+
+    assert values["log"] == ALL
+
+
+def test_wait__begun_before(system: System, redis: Redis, course: Course) -> None:
+    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
+    with ThreadPoolExecutor() as pool:
+        values = pool.submit(system.post, "/runs/wait", body)
+        course.wait_until_notes(">two")
+
+        redis.stop()
+        course.open("two")
+
+        assert values.result()["log"] == ALL
+
+
+def test_stream__ends_with_the_final_values(system: System, redis: Redis, course: Course) -> None:
+    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(system.request, "POST", "/runs/stream", body)
+        course.wait_until_notes(">two")
+
+        redis.stop()
+        course.open("two")
+
+        events = frames(answer.result().body.replace(b": heartbeat\r\n\r\n", b""))
+    assert events[0][0] == "metadata"
+    assert (events[-1][0], events[-1][1]["log"]) == ("values", ALL)
+
+
+def test_stream__is_complete_when_redis_is_back(
+    system: System, redis: Redis, course: Course
+) -> None:
+    redis.stop()
+    system.post("/runs/wait", {"assistant_id": "steps", "input": course.input()})
+    redis.start()
+    body = {"assistant_id": "steps", "input": course.input(), "stream_mode": "updates"}
+
+    def events() -> list[str]:
+        return [frame[0] for frame in frames(system.request("POST", "/runs/stream", body).body)]
+
+    expected = ["metadata"] + ["updates"] * 3
+    wait_for(lambda: events() == expected, what="a stream with all its events")
+
+
+def test_ok__tells_what_is_wrong(system: System, redis: Redis) -> None:
+    redis.stop()
+
+    answer = system.request("GET", "/ok?check_db=1")
+
+    assert answer.status == 500
+    assert answer.json() == {"ok": False, "services": {"database": "ok", "redis": "unreachable"}}
+    assert system.request("GET", "/ok").status == 200
+
+
+def test_processes_survived(system: System) -> None:
+    assert all(process.is_alive() for process in system.processes), system.said()

@@ -1,0 +1,220 @@
+"""Streams through the official clients: every mode, alone and together, with subgraphs, joined later."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from acceptance.course import Course
+
+HI = {"messages": [("user", "hi")]}
+ANSWER = "hello there"
+SIGNATURE = "yours, the graph"
+
+
+def names(parts: Iterable[Any]) -> list[str]:
+    return [part.event for part in parts]
+
+
+def test_metadata_comes_first(client: Any, thread_id: str) -> None:
+    told: list[Any] = []
+    parts = client.runs.stream(
+        thread_id, "compiled", input={"said": []}, on_run_created=told.append
+    )
+
+    first = next(parts)
+
+    assert first.event == "metadata"
+    assert first.data == {"run_id": told[0]["run_id"], "attempt": 1}
+    assert names(parts) == ["values", "values"]
+
+
+def test_values(client: Any, thread_id: str, course: Course) -> None:
+    parts = list(client.runs.stream(thread_id, "steps", input=course.input()))
+
+    assert names(parts) == ["metadata"] + ["values"] * 4
+    logs = [part.data["log"] for part in parts[1:]]
+    assert logs == [[], ["one"], ["one", "two"], ["one", "two", "three"]]
+
+
+def test_updates(client: Any, thread_id: str, course: Course) -> None:
+    parts = list(
+        client.runs.stream(thread_id, "steps", input=course.input(), stream_mode="updates")
+    )
+
+    assert names(parts) == ["metadata"] + ["updates"] * 3
+    assert [part.data for part in parts[1:]] == [
+        {name: {"log": [name]}} for name in ("one", "two", "three")
+    ]
+
+
+def test_messages_tuple(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "chat", input=HI, stream_mode="messages-tuple"))
+
+    chunks = [part.data[0] for part in parts[1:]]
+    assert {*names(parts[1:])} == {"messages"}
+    assert [chunk["content"] for chunk in chunks] == [*ANSWER, SIGNATURE]
+    assert {chunk["type"] for chunk in chunks[:-1]} == {"AIMessageChunk"}
+    assert len({chunk["id"] for chunk in chunks[:-1]}) == 1
+    assert (chunks[-1]["type"], chunks[-1]["id"]) == ("ai", "signature")
+    metadata = parts[1].data[1]
+    assert (metadata["langgraph_node"], metadata["langgraph_step"]) == ("answer", 1)
+    assert (metadata["graph_id"], metadata["thread_id"]) == ("chat", thread_id)
+    assert (metadata["run_id"], metadata["run_attempt"]) == (parts[0].data["run_id"], 1)
+    assert metadata["ls_provider"]
+
+
+def test_messages(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "chat", input=HI, stream_mode="messages"))
+
+    partial = ["messages/partial"] * len(ANSWER)
+    complete = ["messages/metadata", "messages/complete"]
+    assert names(parts) == ["metadata", "messages/metadata", *partial, *complete]
+    contents = [part.data[0]["content"] for part in parts if part.event == "messages/partial"]
+    assert contents == [ANSWER[: n + 1] for n in range(len(ANSWER))]
+    message = parts[2].data[0]
+    assert message["type"] == "ai"
+    assert parts[1].data[message["id"]]["metadata"]["langgraph_node"] == "answer"
+    assert parts[-1].data[0]["content"] == SIGNATURE
+    assert [*parts[-2].data] == ["signature"]
+
+
+def test_custom(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "chatter", input=HI, stream_mode="custom"))
+
+    assert names(parts) == ["metadata"] + ["custom"] * 3
+    assert [part.data for part in parts[1:]] == [
+        {"progress": 1},
+        "plain text",
+        {"when": [1], "nested": [None, True, 1.5, "ü"]},
+    ]
+
+
+def test_tasks(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "compiled", input={"said": []}, stream_mode="tasks"))
+
+    assert names(parts) == ["metadata", "tasks", "tasks"]
+    start, end = (part.data for part in parts[1:])
+    assert start["id"] == end["id"]
+    assert (start["name"], start["input"]) == ("say", {"said": []})
+    assert (end["result"], end["error"]) == ({"said": ["compiled"]}, None)
+
+
+def test_several_modes__in_the_order_of_production(client: Any, thread_id: str) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id, "chatter", input=HI, stream_mode=["values", "updates", "custom"]
+        )
+    )
+
+    assert names(parts) == ["metadata", "values"] + ["custom"] * 3 + ["updates", "values"]
+
+
+def test_several_modes__messages_both_ways(client: Any, thread_id: str) -> None:
+    parts = list(
+        client.runs.stream(thread_id, "chat", input=HI, stream_mode=["messages", "messages-tuple"])
+    )
+
+    assert names(parts).count("messages") == len(ANSWER) + 1
+    assert names(parts).count("messages/partial") == len(ANSWER)
+
+
+def test_stateless(client: Any) -> None:
+    parts = list(client.runs.stream(None, "compiled", input={"said": []}, stream_mode="updates"))
+
+    assert names(parts) == ["metadata", "updates"]
+    assert parts[1].data == {"say": {"said": ["compiled"]}}
+
+
+def test_subgraphs(client: Any, thread_id: str) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id,
+            "nested_chat",
+            input=HI,
+            stream_mode=["updates", "messages-tuple"],
+            stream_subgraphs=True,
+        )
+    )
+
+    [namespace] = {name.partition("|")[2] for name in names(parts) if "|" in name}
+    assert namespace.startswith("child:")
+    assert names(parts).count(f"updates|{namespace}") == 2
+    assert names(parts).count(f"messages|{namespace}") == len(ANSWER) + 1
+    assert names(parts)[-1] == "updates"
+    assert [*parts[-1].data] == ["child"]
+
+
+def test_subgraphs__not_asked_for(client: Any, thread_id: str) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id, "nested_chat", input=HI, stream_mode=["updates", "messages-tuple"]
+        )
+    )
+
+    assert names(parts) == ["metadata", "updates"]
+
+
+def test_interrupt(client: Any, thread_id: str) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id, "hitl", input={"value": "v"}, stream_mode=["values", "updates"]
+        )
+    )
+
+    assert names(parts)[-2:] == ["updates", "values"]
+    [question] = parts[-2].data["__interrupt__"]
+    assert question["value"] == {"question": "approve?", "value": "v"}
+    assert {*question} == {"value", "id"}
+    assert parts[-1].data == {"value": "v", "log": ["prepare"], "__interrupt__": [question]}
+
+
+def test_join_stream__of_a_run_that_goes_on(client: Any, thread_id: str, course: Course) -> None:
+    run = client.runs.create(
+        thread_id,
+        "steps",
+        input=course.input(hold=("two",)),
+        stream_mode=["updates", "values"],
+        stream_resumable=True,
+    )
+    course.wait_until_notes(">two")
+    parts = client.runs.join_stream(thread_id, run["run_id"], last_event_id="-1")
+
+    replayed = [next(parts) for _ in range(4)]
+    course.open("two")
+    live = list(parts)
+
+    assert names(replayed) == ["metadata", "values", "updates", "values"]
+    assert names(live) == ["updates", "values"] * 2
+    assert [*live[0].data] == ["two"]
+    assert all(part.id for part in replayed + live)
+
+
+def test_join_stream__after_the_end(client: Any, thread_id: str) -> None:
+    client.runs.wait(thread_id, "compiled", input={"said": []})
+    [run] = client.runs.list(thread_id)
+
+    assert list(client.runs.join_stream(thread_id, run["run_id"])) == []
+
+
+def test_join_stream__replays_a_resumable_run(client: Any, thread_id: str, course: Course) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id,
+            "steps",
+            input=course.input(),
+            stream_mode=["updates", "values"],
+            stream_resumable=True,
+        )
+    )
+    run_id = parts[0].data["run_id"]
+
+    again = list(client.runs.join_stream(thread_id, run_id, last_event_id="-1"))
+    rest = list(client.runs.join_stream(thread_id, run_id, last_event_id=parts[3].id))
+    updates = list(
+        client.runs.join_stream(
+            thread_id, run_id, last_event_id="-1", stream_mode=["updates", "custom"]
+        )
+    )
+
+    assert again == parts
+    assert rest == parts[4:]
+    assert updates == [part for part in parts if part.event == "updates"]

@@ -1,0 +1,111 @@
+"""A real Postgres and a real Valkey for every test that asks; they end with pytest, even by kill -9."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+import redis
+
+from trellis.db.migrate import migrate
+from trellis.dev.embedded import Server, start_postgres, start_valkey
+
+TEMPLATE = "trellis_template"
+
+#: Every Redis has this many databases unless told otherwise; ours has more.
+USUAL_REDIS_DATABASES = 16
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """Not pytest's own folder: that is closed to `nobody`, who runs Postgres for root."""
+    folder = Path(tempfile.mkdtemp(prefix="trellis-tests-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Server]:
+    server = start_postgres(server_folder / "postgres", durable=False)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(server_folder: Path) -> Iterator[Server]:
+    server = start_valkey(server_folder / "valkey")
+    yield server
+    server.stop()
+
+
+def with_path(url: str, path: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{path}"))
+
+
+def execute(url: str, statement: str) -> None:
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """The server: TRELLIS_TEST_DATABASE_URL if set, else an embedded one."""
+    if given := os.environ.get("TRELLIS_TEST_DATABASE_URL"):
+        return given
+    server: Server = request.getfixturevalue("postgres")
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_url: str) -> Iterator[Callable[[], str]]:
+    """Call it for the URL of a fresh, migrated database; for fixtures of any scope."""
+    numbers = itertools.count(1)
+    template = f"{TEMPLATE}_{os.getpid()}"
+    with ExitStack() as stack:
+
+        def create(name: str, source: str) -> str:
+            execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{source}"')
+            stack.callback(execute, postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+            return with_path(postgres_url, name)
+
+        migrate(create(template, "template0"))
+        yield lambda: create(f"test_{os.getpid()}_{next(numbers)}", template)
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    """A fresh, migrated database of this test's own."""
+    return new_database()
+
+
+@pytest.fixture(scope="session")
+def new_redis(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Call it for the URL of an empty Redis database; for fixtures of any scope."""
+    given = os.environ.get("TRELLIS_TEST_REDIS_URL")
+    if given is None:
+        server: Server = request.getfixturevalue("valkey")
+        numbers = itertools.count(1)
+        return lambda: with_path(server.url, str(next(numbers)))
+    cycle = itertools.cycle(range(1, USUAL_REDIS_DATABASES))
+
+    def empty() -> str:
+        url = with_path(given, str(next(cycle)))
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        return url
+
+    return empty
+
+
+@pytest.fixture
+def redis_url(new_redis: Callable[[], str]) -> str:
+    """An empty Redis database of this test's own."""
+    return new_redis()

@@ -1,0 +1,134 @@
+"""The application on a real database, with a loop beside it, and no worker: tests write what a worker would."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+
+from trellis.api.app import create_app
+from trellis.api.bodies import AsyncBody
+from trellis.bridge import dispatch
+from trellis.db.checkpoints import DirectBackend
+from trellis.runtime import Runtime, build
+from trellis.services.assistants import ensure_defaults
+from trellis.settings import Settings
+from trellis.stream.reader import Reader, Timing
+
+PROJECT = Path(__file__).with_name("project") / "langgraph.json"
+
+Sql = Callable[..., Any]
+OnLoop = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own, as a web process has one."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="loop")
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str) -> Settings:
+    return Settings(database_url=database_url, redis_url=redis_url, config_path=PROJECT)
+
+
+@pytest.fixture
+def rt(settings: Settings, loop: asyncio.AbstractEventLoop) -> Iterator[Runtime]:
+    rt = build(settings)
+    rt.loop = loop
+    rt.reader = Reader(settings.redis_url, timing=Timing(beat_seconds=0.3, end_lag_seconds=0.1))
+    ensure_defaults(rt)
+    yield rt
+    asyncio.run_coroutine_threadsafe(rt.reader.close(), loop).result()
+    rt.close()
+
+
+@pytest.fixture
+def app(rt: Runtime, on_loop: OnLoop) -> Flask:
+    app = create_app(rt)
+
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        response = dispatch(app, environ)
+        if not isinstance(body := response.response, AsyncBody):
+            return response(environ, start_response)
+        start_response(response.status, list(response.headers))
+        return iter(lambda: on_loop(_next(body)), None)
+
+    app.wsgi_app = wsgi  # type: ignore[method-assign]  # Flask's documented way to wrap an application
+    return app
+
+
+async def _next(body: AsyncBody) -> bytes | None:
+    return await anext(body.chunks, None)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def on_loop(loop: asyncio.AbstractEventLoop) -> OnLoop:
+    """Run a coroutine on the loop, and wait for it."""
+    return lambda coroutine: asyncio.run_coroutine_threadsafe(coroutine, loop).result(timeout=30)
+
+
+@pytest.fixture
+def sql(rt: Runtime) -> Sql:
+    """Execute a statement. Returns the first column of the first row, if there is one."""
+
+    def execute(statement: str, **params: Any) -> Any:
+        with rt.engine.begin() as tx:
+            result = tx.execute(text(statement), params)
+            return result.scalar() if result.returns_rows else None
+
+    return execute
+
+
+@pytest.fixture
+def rows(sql: Sql) -> Callable[[], tuple[int, ...]]:
+    """How many threads, runs and assistants there are."""
+    return lambda: tuple(
+        sql(f"SELECT count(*) FROM {table}") for table in ("thread", "run", "assistant")
+    )
+
+
+@pytest.fixture
+def thread_id(client: FlaskClient) -> str:
+    """A fresh thread."""
+    found: str = client.post("/threads", json={}).get_json()["thread_id"]
+    return found
+
+
+@pytest.fixture
+def run_graph(rt: Runtime, on_loop: OnLoop) -> Callable[[str, str, str], None]:
+    """Run a graph of the project on a thread, so that its checkpoints are there."""
+    from trellis.db.checkpoints.saver import Saver
+    from trellis.db.serde import serializer
+
+    async def run(graph_id: str, thread_id: str, value: str) -> None:
+        backend = DirectBackend(rt.engine)
+        async with rt.registry.open(graph_id, access_context="threads.create_run") as graph:
+            graph = copy.copy(graph)
+            graph.checkpointer = Saver(backend, serde=serializer())
+            with suppress(ValueError):
+                config = {"configurable": {"thread_id": thread_id}}
+                await graph.ainvoke({"value": value}, config)
+        backend.close()
+
+    return lambda *given: on_loop(run(*given))

@@ -1,0 +1,150 @@
+"""Routes of assistants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from trellis.domain.ids import default_assistant_id, new_id
+from trellis.runtime import Runtime
+from trellis.services.assistants import ensure_defaults
+
+FIELDS = [
+    "assistant_id",
+    "graph_id",
+    "config",
+    "context",
+    "metadata",
+    "name",
+    "created_at",
+    "updated_at",
+    "version",
+    "description",
+]
+
+
+def test_default_assistants(client: FlaskClient) -> None:
+    assistant = client.get(f"/assistants/{default_assistant_id('hitl')}").get_json()
+
+    assert list(assistant) == FIELDS
+    assert assistant["created_at"] == assistant["updated_at"]
+    assert {key: assistant[key] for key in FIELDS if not key.endswith("_at")} == {
+        "assistant_id": default_assistant_id("hitl"),
+        "graph_id": "hitl",
+        "config": {},
+        "context": {},
+        "metadata": {"created_by": "system"},
+        "name": "hitl",
+        "version": 1,
+        "description": "Asks a person",
+    }
+
+
+def test_default_assistants__are_made_once(rt: Runtime, rows: Callable[[], Any], sql: Any) -> None:
+    sql("UPDATE assistant SET name = 'renamed' WHERE graph_id = 'echo'")
+    before = rows()
+
+    ensure_defaults(rt)
+
+    assert rows() == before
+    assert sql("SELECT name FROM assistant WHERE graph_id = 'echo'") == "renamed"
+    assert sql("SELECT count(*) FROM assistant_version") == 4
+
+
+def test_get__unknown(client: FlaskClient) -> None:
+    response = client.get(f"/assistants/{new_id()}")
+
+    assert (response.status_code, response.get_json()) == (404, {"detail": "Not Found"})
+
+
+def test_get__by_the_name_of_a_graph_is_no_id(client: FlaskClient) -> None:
+    response = client.get("/assistants/echo")
+
+    assert response.status_code == 422
+    assert response.get_json() == {"detail": "Invalid assistant ID: must be a UUID"}
+
+
+def test_search__pages_tell_of_the_next(client: FlaskClient) -> None:
+    wanted = {"limit": 3, "sort_by": "name", "sort_order": "asc", "select": ["name"]}
+
+    first = client.post("/assistants/search", json=wanted)
+    second = client.post("/assistants/search", json={**wanted, "offset": 3})
+
+    assert first.get_json() == [{"name": "broken"}, {"name": "echo"}, {"name": "hitl"}]
+    assert first.headers["X-Pagination-Total"] == "4"
+    assert first.headers["X-Pagination-Next"] == "3"
+    assert second.get_json() == [{"name": "nested"}]
+    assert second.headers["X-Pagination-Total"] == "4"
+    assert "X-Pagination-Next" not in second.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"name": "EST"}, {"nested"}),
+        ({"name": "%"}, set()),
+        ({"graph_id": "echo"}, {"echo"}),
+        ({"metadata": {"created_by": "system"}}, {"broken", "echo", "hitl", "nested"}),
+        ({"metadata": {"created_by": "me"}}, set()),
+    ],
+)
+def test_search_and_count(client: FlaskClient, query: dict[str, Any], names: set[str]) -> None:
+    found = client.post("/assistants/search", json=query).get_json()
+    count = client.post("/assistants/count", json=query).get_json()
+
+    assert {assistant["name"] for assistant in found} == names
+    assert count == len(names)
+
+
+def test_search__unknown_graph(client: FlaskClient) -> None:
+    response = client.post("/assistants/search", json={"graph_id": "nope"})
+
+    assert response.status_code == 404
+    assert response.get_json()["detail"].startswith("Graph 'nope' not found. Expected one of: [")
+
+
+def test_schemas_and_graph(client: FlaskClient, sql: Any) -> None:
+    sql(
+        "INSERT INTO graph (graph_id, info) VALUES ('echo', "
+        """'{"input_schema": {"title": "State"}, "drawing": {"nodes": [], "edges": []}}')"""
+    )
+
+    schemas = client.get(f"/assistants/{default_assistant_id('echo')}/schemas")
+    by_name = client.get("/assistants/echo/graph")
+    by_id = client.get(f"/assistants/{default_assistant_id('echo')}/graph?xray=false")
+
+    assert schemas.get_json() == {
+        "graph_id": "echo",
+        "input_schema": {"title": "State"},
+        "output_schema": None,
+        "state_schema": None,
+        "config_schema": None,
+        "context_schema": None,
+    }
+    assert by_name.get_json() == by_id.get_json() == {"nodes": [], "edges": []}
+
+
+def test_graph__that_no_worker_has_loaded_yet(client: FlaskClient) -> None:
+    response = client.get("/assistants/echo/graph")
+
+    assert response.status_code == 503
+    assert "Retry-After" in response.headers
+
+
+def test_graph__that_cannot_be_imported_says_why(client: FlaskClient, sql: Any) -> None:
+    sql("INSERT INTO graph (graph_id, load_error) VALUES ('broken', 'broken.py:3: no package')")
+
+    response = client.get("/assistants/broken/graph")
+
+    assert response.status_code == 500
+    assert "broken.py:3: no package" in response.get_json()["detail"]
+
+
+def test_graph__xray_is_not_there_yet(client: FlaskClient) -> None:
+    response = client.get("/assistants/echo/graph?xray=true")
+
+    assert response.status_code == 422
+    assert "not supported yet" in response.get_json()["detail"]

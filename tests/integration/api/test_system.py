@@ -1,0 +1,186 @@
+"""The routes that tell of the server itself, and what holds for every route."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from trellis.api.app import create_app
+from trellis.runtime import build
+from trellis.settings import Settings
+
+PROJECT = Path(__file__).with_name("project") / "langgraph.json"
+
+
+@pytest.mark.parametrize("path", ["/ok", "/"])
+def test_ok(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+
+    assert response.status_code == 200
+    assert response.data == b'{"ok":true,"services":{}}'
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Vary"] == "Origin"
+
+
+def test_ok__with_check_db(client: FlaskClient) -> None:
+    response = client.get("/ok?check_db=1")
+
+    assert response.status_code == 200
+    assert response.get_json() == {"ok": True, "services": {"database": "ok", "redis": "ok"}}
+
+
+@pytest.fixture
+def cut_off() -> FlaskClient:
+    """A client of an application whose servers are not there."""
+    nowhere = Settings(
+        database_url="postgresql://nobody@127.0.0.1:1/none",
+        redis_url="redis://127.0.0.1:1/0",
+        config_path=PROJECT,
+    )
+    return create_app(build(nowhere)).test_client()
+
+
+def test_ok__with_check_db_when_nothing_answers(cut_off: FlaskClient) -> None:
+    response = cut_off.get("/ok?check_db=true")
+
+    assert response.status_code == 500
+    assert response.get_json() == {
+        "ok": False,
+        "services": {"database": "unreachable", "redis": "unreachable"},
+    }
+
+
+def test_database_down(cut_off: FlaskClient) -> None:
+    response = cut_off.post("/runs", json={"assistant_id": "echo"})
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "2"
+    assert "database" in response.get_json()["detail"]
+
+
+def test_info(client: FlaskClient) -> None:
+    info = client.get("/info").get_json()
+
+    assert info["flags"]["assistants"] is True
+    assert info["host"]["kind"] == "self-hosted"
+    assert info["langgraph_py_version"].count(".") >= 1
+
+
+def test_metrics(client: FlaskClient) -> None:
+    client.get("/ok")
+    client.get("/threads/xx")
+
+    text = client.get("/metrics").get_data(as_text=True)
+
+    assert 'lg_api_http_requests_total{method="GET",path="/ok",status="200"} 1.0' in text
+    assert 'path="/threads/<thread_id>",status="422"} 1.0' in text
+    assert 'lg_api_num_runs{status="pending"} 0.0' in text
+
+
+def test_metrics__as_json(client: FlaskClient) -> None:
+    client.get("/nowhere")
+
+    metrics = client.get("/metrics?format=json").get_json()
+
+    assert metrics["queue"]["n_pending"] == 0
+    assert {"method": "GET", "path": "", "status": 404, "count": 1} in metrics["api"][
+        "http_requests_total"
+    ]
+
+
+def test_metrics__without_a_database(cut_off: FlaskClient) -> None:
+    cut_off.get("/ok")
+
+    text = cut_off.get("/metrics")
+    data = cut_off.get("/metrics?format=json").get_json()
+
+    assert (text.status_code, b'path="/ok"' in text.data) == (200, True)
+    assert data["queue"] is None
+
+
+def test_docs__work_offline(client: FlaskClient) -> None:
+    page = client.get("/docs").get_data(as_text=True)
+
+    assert "/threads/{thread_id}/runs/stream" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_unknown_route(client: FlaskClient) -> None:
+    response = client.get("/nope")
+
+    assert (response.status_code, response.get_json()) == (404, {"detail": "Not Found"})
+
+
+def test_wrong_method(client: FlaskClient) -> None:
+    response = client.delete("/info")
+
+    assert response.status_code == 405
+    assert response.get_json() == {"detail": "Method Not Allowed"}
+    assert "GET" in response.headers["Allow"]
+
+
+def test_body_too_large(app: Flask) -> None:
+    app.config["MAX_CONTENT_LENGTH"] = 100
+
+    response = app.test_client().post("/threads", data=b" " * 101)
+
+    assert response.status_code == 413
+    assert response.get_json() == {"detail": "Request Entity Too Large"}
+
+
+def test_failure__that_nobody_foresaw(app: Flask) -> None:
+    def fail() -> None:
+        raise RuntimeError("secret")
+
+    app.add_url_rule("/fail", "system.fail", fail)
+
+    response = app.test_client().get("/fail")
+
+    assert response.status_code == 500
+    assert response.data == b"Internal Server Error"
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", ["/threads/%00", "/threads/x?include=%00", "/runs/%00/join"])
+def test_nul_in_the_url(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+
+    assert response.status_code == 422
+    assert "U+0000" in response.get_json()["detail"]
+
+
+def test_cors__preflight(client: FlaskClient) -> None:
+    response = client.options(
+        "/threads",
+        headers={
+            "Origin": "http://x.com",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "x-api-key,content-type",
+        },
+    )
+
+    assert (response.status_code, response.data) == (200, b"OK")
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert (
+        response.headers["Access-Control-Allow-Methods"]
+        == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"
+    )
+    assert response.headers["Access-Control-Allow-Headers"] == "x-api-key,content-type"
+    assert response.headers["Access-Control-Max-Age"] == "600"
+    assert response.headers["Access-Control-Allow-Private-Network"] == "true"
+
+
+@pytest.mark.parametrize("path", ["/ok", "/nope", "/threads/xx"])
+def test_cors__answers_may_be_read_by_any_site(client: FlaskClient, path: str) -> None:
+    response = client.get(path, headers={"Origin": "http://x.com"})
+
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert (
+        response.headers["Access-Control-Expose-Headers"]
+        == "x-pagination-total, x-pagination-next, content-location"
+    )
+    assert "Access-Control-Allow-Credentials" not in response.headers

@@ -1,0 +1,89 @@
+"""The description of the API, compared with its routes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from flask import Flask
+
+from trellis.api import docs, openapi
+from trellis.api.app import create_app
+from trellis.runtime import build
+from trellis.settings import Settings
+
+
+@pytest.fixture
+def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    """An application that connects to nothing."""
+    manifest = tmp_path_factory.mktemp("project") / "langgraph.json"
+    manifest.write_text(json.dumps({"dependencies": ["."], "graphs": {"a": "./a.py:graph"}}))
+    return create_app(
+        build(
+            Settings(
+                database_url="postgresql://nowhere/none",
+                redis_url="redis://nowhere",
+                config_path=manifest,
+            )
+        )
+    )
+
+
+def test_operations__every_route_is_described(app: Flask) -> None:
+    routes = {rule.endpoint for rule in app.url_map.iter_rules()}
+
+    assert set(openapi.OPERATIONS) == routes
+
+
+def test_operations__whoever_is_sent_a_body_says_which(app: Flask) -> None:
+    for rule in app.url_map.iter_rules():
+        sends_body = bool({"POST", "PUT", "PATCH"} & (rule.methods or set()))
+        assert (openapi.OPERATIONS[rule.endpoint].takes is not None) == sends_body
+
+
+def test_describe(app: Flask) -> None:
+    document = openapi.describe(app)
+
+    create = document["paths"]["/threads/{thread_id}/runs"]["post"]
+    assert document["openapi"] == "3.1.0"
+    assert create["summary"] == "Create a run in the background."
+    assert create["parameters"][0]["schema"] == {"type": "string", "format": "uuid"}
+    assert create["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/RunCreate"
+    }
+    stream = document["paths"]["/runs/stream"]["post"]["responses"]["200"]["content"]
+    assert list(stream) == ["text/event-stream"]
+
+
+def test_describe__every_reference_leads_somewhere(app: Flask) -> None:
+    document = openapi.describe(app)
+
+    text = json.dumps(document)
+    used = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert used <= set(document["components"]["schemas"])
+
+
+def test_describe__every_operation_has_a_summary(app: Flask) -> None:
+    for methods in openapi.describe(app)["paths"].values():
+        for operation in methods.values():
+            assert operation["summary"].endswith(".")
+
+
+def test_page__shows_every_operation_and_escapes_it() -> None:
+    operation = {
+        "tags": ["a"],
+        "summary": "<b>",
+        "parameters": [],
+        "responses": {"200": {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    }
+    document = {
+        "info": {"title": "T", "version": "1"},
+        "paths": {"/x/{y}": {"get": operation}},
+        "components": {"schemas": {}},
+    }
+
+    page = docs.page(document)
+
+    assert "/x/{y}" in page
+    assert "&lt;b&gt;" in page
+    assert "<b></span>" not in page

@@ -1,0 +1,207 @@
+"""The bytes that a client gets, from what the reader tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import pytest
+
+from trellis.api.streaming import View, cursor, event_chunks, value_chunks, wanted_modes
+from trellis.errors import Unavailable
+from trellis.stream import sse
+from trellis.stream.entries import BEAT, GAP, End, Event, Item
+
+ALL = View(with_ids=False, modes=None, has_values=True)
+NO_VALUES = View(with_ids=False, modes=None, has_values=False)
+
+SNAPSHOT = b'event: values\r\ndata: {"from":"postgres"}\r\n\r\n'
+
+
+def event(name: str, data: bytes = b"1", number: int = 1) -> Event:
+    return Event(b"%d-0" % number, name, sse.frame(name, data))
+
+
+def sent(name: str, data: bytes = b"1") -> bytes:
+    return sse.event(name, data)
+
+
+async def told(*batches: Sequence[Item]) -> AsyncGenerator[Sequence[Item], None]:
+    for batch in batches:
+        yield batch
+
+
+async def from_postgres() -> bytes:
+    return b'{"from":"postgres"}'
+
+
+async def failure_from_postgres() -> bytes:
+    return b'{"__error__":{"error":"ValueError","message":"boom"}}'
+
+
+def events(*batches: Sequence[Item], view: View = ALL, recover: Any = from_postgres) -> list[bytes]:
+    async def collect() -> list[bytes]:
+        return [chunk async for chunk in event_chunks(told(*batches), view, recover)]
+
+    return asyncio.run(collect())
+
+
+def values(*batches: Sequence[Item]) -> list[bytes]:
+    async def collect() -> list[bytes]:
+        return [chunk async for chunk in value_chunks(told(*batches), from_postgres)]
+
+    return asyncio.run(collect())
+
+
+def test_events__what_came_together_is_sent_together() -> None:
+    chunks = events([event("metadata"), event("values")], [BEAT], [End("success", b"{}")])
+
+    assert chunks == [sent("metadata") + sent("values"), b": heartbeat\r\n\r\n"]
+
+
+def test_events__with_ids() -> None:
+    view = View(with_ids=True, modes=None, has_values=True)
+
+    [chunk] = events([event("values", number=7), End("success", b"{}")], view=view)
+
+    assert chunk == b"event: values\r\ndata: 1\r\nid: 7-0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "shown"),
+    [
+        ("values", ["values", "values|child:1"]),
+        ("messages", ["messages/partial", "messages/metadata|child:1"]),
+        ("messages-tuple", ["messages", "messages|child:1"]),
+        ("custom", []),
+    ],
+)
+def test_events__of_one_mode_and_always_the_error(mode: str, shown: list[str]) -> None:
+    names = [
+        "metadata",
+        "values",
+        "values|child:1",
+        "messages",
+        "messages|child:1",
+        "messages/partial",
+        "messages/metadata|child:1",
+        "error",
+    ]
+    view = View(with_ids=False, modes=frozenset({mode}), has_values=True)
+
+    chunks = events([*map(event, names), End("error", b"{}")], view=view)
+
+    assert b"".join(chunks) == b"".join(sent(name) for name in (*shown, "error"))
+
+
+def test_events__a_gap_is_filled_with_the_values() -> None:
+    chunks = events([event("values"), GAP], [event("custom"), End("success", b"{}")])
+
+    assert chunks == [sent("values"), SNAPSHOT, sent("custom")]
+
+
+def test_events__a_gap_means_nothing_to_who_looks_at_no_values() -> None:
+    chunks = events([GAP, event("custom"), End("success", b"{}")], view=NO_VALUES)
+
+    assert chunks == [sent("custom")]
+
+
+def test_events__an_end_without_values_is_told_from_postgres() -> None:
+    assert events([event("metadata")], [End("success", None)]) == [sent("metadata"), SNAPSHOT]
+    assert events([End("success", None)], view=NO_VALUES) == []
+
+
+def test_events__a_failure_is_told_once() -> None:
+    lost = events([End("error", None)], view=NO_VALUES, recover=failure_from_postgres)
+    seen = events([event("error"), End("error", None)], recover=failure_from_postgres)
+
+    assert lost == [sent("error", b'{"error":"ValueError","message":"boom"}')]
+    assert seen == [sent("error")]
+
+
+def test_events__of_a_run_that_was_deleted_just_end() -> None:
+    assert events([event("metadata")], [End(None, None)]) == [sent("metadata")]
+
+
+def test_events__a_process_that_shuts_down_asks_to_come_back() -> None:
+    assert events([event("metadata")]) == [sent("metadata"), sse.CLOSING]
+
+
+def test_events__a_client_that_leaves_closes_what_it_followed() -> None:
+    closed = []
+
+    async def endless() -> AsyncGenerator[Sequence[Item], None]:
+        try:
+            while True:
+                yield [event("values")]
+        finally:
+            closed.append(True)
+
+    async def leave() -> None:
+        chunks = event_chunks(endless(), ALL, from_postgres)
+        await anext(chunks)
+        await chunks.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    asyncio.run(leave())
+
+    assert closed == [True]
+
+
+def test_values__newlines_until_the_end() -> None:
+    chunks = values(
+        [event("values")], [BEAT], [BEAT], [event("custom"), End("success", b'{"a":1}')]
+    )
+
+    assert chunks == [b"\n", b"\n", b'{"a":1}']
+
+
+def test_values__from_postgres() -> None:
+    assert values([End("success", None)]) == [b'{"from":"postgres"}']
+
+
+def test_values__of_a_run_that_was_deleted() -> None:
+    assert values([End(None, None)]) == [
+        b'{"__error__":{"error":"HTTPException","message":"404: Run not found"}}'
+    ]
+
+
+def test_values__a_process_that_shuts_down_breaks_the_connection() -> None:
+    with pytest.raises(Unavailable):
+        values([BEAT])
+
+
+@pytest.mark.parametrize(
+    ("resumable", "header", "expected"),
+    [
+        (False, None, "$"),
+        (False, "-1", "$"),
+        (False, "5-0", "$"),
+        (True, None, "$"),
+        (True, "-1", "0"),
+        (True, "5-0", "5-0"),
+        (True, "garbage", None),
+    ],
+)
+def test_cursor(resumable: bool, header: str | None, expected: str | None) -> None:
+    run = {"kwargs": {"resumable": resumable}}
+
+    assert cursor(run, header) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "modes"),
+    [
+        ([], None),
+        ([""], None),
+        (["values"], {"values"}),
+        (["values", "custom"], {"values", "custom"}),
+        (['["values", "custom"]'], {"values", "custom"}),
+        (["[]"], None),
+        (["[1]"], None),
+        (["["], {"["}),
+        (["custom,values"], {"custom,values"}),
+    ],
+)
+def test_wanted_modes(given: list[str], modes: set[str] | None) -> None:
+    assert wanted_modes(given) == modes

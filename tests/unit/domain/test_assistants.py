@@ -1,0 +1,33 @@
+"""Merging an assistant's settings with a run's."""
+
+from __future__ import annotations
+
+from trellis.domain.assistants import merge_config, merge_context
+
+
+def test_merge_config__key_by_key():
+    merged = merge_config(
+        {"tags": ["a"], "recursion_limit": 5, "configurable": {"x": 1, "y": 1}},
+        {"tags": ["b"], "configurable": {"y": 2}},
+        configurable={"run_id": "r"},
+    )
+
+    assert merged == {
+        "tags": ["b"],
+        "recursion_limit": 5,
+        "configurable": {"x": 1, "y": 2, "run_id": "r"},
+    }
+
+
+def test_merge_config__reserved_keys_are_the_servers():
+    client = {"langgraph_auth_user": "root", "__pregel_send": 1, "thread_id": "t2", "run_id": "r2"}
+
+    merged = merge_config({}, {"configurable": client}, configurable={"thread_id": "t1"})
+
+    assert merged["configurable"] == {"thread_id": "t1"}
+
+
+def test_merge_context__mirrors_configurable():
+    assert merge_context({}, {}, None, {"configurable": {"model": "q", "user_id": "u"}}) == {"model": "q"}
+    assert merge_context({"a": 1}, {}, {"b": 2}, {}) == {"a": 1, "b": 2}
+    assert merge_context({}, {"configurable": {"a": 1}}, {"a": 2}, {}) == {"a": 2}

@@ -1,0 +1,67 @@
+"""Environment variables: every spelling platforms use, and a clear word on nonsense."""
+
+from __future__ import annotations
+
+import pytest
+
+from trellis.db.engine import normalize_url
+from trellis.errors import ConfigError
+from trellis.settings import load, redis_url
+
+NEEDED = {"DATABASE_URL": "postgres://u:p@h/d", "REDIS_URL": "redis://h:6379/0"}
+
+
+def test_load():
+    settings = load({**NEEDED, "N_JOBS_PER_WORKER": "7", "LOG_JSON": "true"})
+
+    assert (settings.slots, settings.log_json, settings.port) == (7, True, 2024)
+
+
+def test_load__official_names():
+    settings = load({"POSTGRES_URI": "postgresql://a/b", "REDIS_URI": "redis://c"})
+
+    assert (settings.database_url, settings.redis_url) == ("postgresql://a/b", "redis://c")
+
+
+def test_load__listens_everywhere_only_where_a_platform_gives_a_port():
+    assert load(NEEDED).host == "127.0.0.1"
+    assert load({**NEEDED, "PORT": "5000"}).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("N_JOBS_PER_WORKER", "0"),
+        ("N_JOBS_PER_WORKER", "many"),
+        ("PORT", "70000"),
+        ("BG_JOB_TIMEOUT_SECS", "-1"),
+        ("BG_JOB_TIMEOUT_SECS", "nan"),
+        ("LOG_JSON", "perhaps"),
+        ("LOG_LEVEL", "LOUD"),
+        ("DATABASE_URL", ""),
+        ("REDIS_URL", "http://h"),
+    ],
+)
+def test_load__bad_value_is_named(name, value):
+    with pytest.raises(ConfigError, match=name):
+        load({**NEEDED, name: value})
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_normalize_url(scheme):
+    assert normalize_url(f"{scheme}://u:p@h:1/d?sslmode=require") == (
+        "postgresql+psycopg2://u:p@h:1/d?sslmode=require"
+    )
+
+
+def test_normalize_url__another_database():
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        normalize_url("mysql://h/d")
+
+
+def test_redis_url__self_signed_on_heroku_only():
+    heroku = "rediss://:p@ec2-1-2-3-4.compute-1.amazonaws.com:6380"
+
+    assert redis_url(heroku).endswith("ssl_cert_reqs=none")
+    assert redis_url("rediss://:p@redis.example.com:6380") == "rediss://:p@redis.example.com:6380"
+    assert redis_url("valkeys://h") == "rediss://h"

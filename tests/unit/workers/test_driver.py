@@ -1,0 +1,122 @@
+"""What a graph is started from, told, and asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from langgraph.types import Command, Interrupt, Send
+
+from trellis.db.runs import Claimed
+from trellis.domain.ids import new_id
+from trellis.domain.runs import Claim
+from trellis_workers import driver
+
+
+def a_run(*, has_progress: bool = False, attempt: int = 1, **kwargs: object) -> Claimed:
+    defaults = {
+        "input": {"x": 1},
+        "command": None,
+        "durability": "async",
+        "config": {"configurable": {"checkpoint_id": "c", "a": 1}, "metadata": {"m": 1}},
+    }
+    return Claimed(
+        claim=Claim(run_id=new_id(), thread_id=new_id(), fence=1, attempt=attempt),
+        assistant_id=new_id(),
+        graph_id="g",
+        kwargs={**defaults, **kwargs},
+        has_progress=has_progress,
+        seconds_left=None,
+    )
+
+
+def test_start_of__input():
+    assert driver.start_of(a_run()) == {"x": 1}
+
+
+def test_start_of__command_beats_input():
+    assert driver.start_of(a_run(command={"resume": "yes"})) == Command(resume="yes")
+
+
+def test_start_of__empty_command_runs_on():
+    assert driver.start_of(a_run(command={})) is None
+
+
+@pytest.mark.parametrize("command", [None, {"resume": "yes"}, {"goto": "b"}, {"update": {"x": 2}}])
+def test_start_of__a_later_attempt_never_applies_input_or_answer_again(command):
+    """Races 27 and 28."""
+    assert driver.start_of(a_run(command=command, has_progress=True, attempt=2)) is None
+
+
+def test_start_of__crash_before_anything_was_durable():
+    """Race 26."""
+    assert driver.start_of(a_run(attempt=2)) == {"x": 1}
+
+
+def test_start_of__exit_has_nothing_to_continue_from():
+    run = a_run(command={"resume": "yes"}, has_progress=True, durability="exit")
+
+    assert driver.start_of(run) == Command(resume="yes")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"resume": None, "update": {"a": 1}}, Command(update={"a": 1})),
+        ({"update": [["a", 1], ["b", 2]]}, Command(update=[("a", 1), ("b", 2)])),
+        ({"goto": ["a", "b"]}, Command(goto=["a", "b"])),
+        ({"goto": {"node": "a", "input": 1}}, Command(goto=Send("a", 1))),
+        ({"goto": [{"node": "a", "input": 1}]}, Command(goto=[Send("a", 1)])),
+        ({"resume": {"id1": "x"}}, Command(resume={"id1": "x"})),
+        ({"resume": False}, Command(resume=False)),
+    ],
+)
+def test_command_of(raw, expected):
+    assert driver.command_of(raw) == expected
+
+
+def test_config_of():
+    run = a_run()
+
+    config = driver.config_of(run)
+
+    assert config["run_name"] == "g"
+    assert config["metadata"]["run_id"] == run.claim.run_id == str(config["run_id"])
+    assert config["metadata"]["run_attempt"] == 1
+    assert config["configurable"]["checkpoint_id"] == "c"
+    assert "run_id" not in run.kwargs["config"]["metadata"]
+
+
+def test_config_of__a_later_attempt_goes_on_from_the_head_of_the_fork():
+    config = driver.config_of(a_run(has_progress=True, attempt=2))
+
+    assert config["configurable"] == {"a": 1}
+
+
+@dataclass
+class Context:
+    model: str = "m"
+
+
+def test_context_of__a_dataclass_gets_only_what_it_knows():
+    graph = SimpleNamespace(context_schema=Context)
+
+    assert driver.context_of(graph, {"model": "x", "other": 1}) == {"model": "x"}
+    assert driver.context_of(SimpleNamespace(context_schema=None), {"a": 1}) == {"a": 1}
+
+
+def test_interrupts_of__a_subgraphs_stand_under_the_inner_task():
+    question = Interrupt(value="ok?", id="i1")
+    inner = SimpleNamespace(id="inner", interrupts=[question], state=None)
+    outer = SimpleNamespace(
+        id="outer", interrupts=[question], state=SimpleNamespace(tasks=[inner])
+    )
+    alone = SimpleNamespace(id="alone", interrupts=[question], state=None)
+
+    found = driver.interrupts_of([outer, alone])
+
+    assert found == {
+        "inner": [{"id": "i1", "value": "ok?"}],
+        "alone": [{"id": "i1", "value": "ok?"}],
+    }

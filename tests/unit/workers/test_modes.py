@@ -1,0 +1,56 @@
+"""Chunks to events."""
+
+from __future__ import annotations
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from trellis_workers.modes import Translator, native_modes
+
+META = {"langgraph_node": "model"}
+
+
+def test_native_modes__values_are_always_asked_for():
+    assert native_modes(["messages-tuple", "updates"]) == ["messages", "updates", "values"]
+    assert native_modes(["values"]) == ["values"]
+
+
+def test_events__only_what_the_client_asked_for():
+    translator = Translator(["updates"])
+
+    assert list(translator.events((), "updates", {"a": 1})) == [("updates", {"a": 1})]
+    assert list(translator.events((), "values", {"a": 1})) == []
+
+
+def test_events__of_a_subgraph():
+    events = Translator(["values"]).events(("child:1", "inner:2"), "values", 1)
+
+    assert list(events) == [("values|child:1|inner:2", 1)]
+
+
+def test_events__messages_tuple():
+    chunk = AIMessageChunk("a", id="m")
+
+    assert list(Translator(["messages-tuple"]).events((), "messages", (chunk, META))) == [
+        ("messages", (chunk, META))
+    ]
+
+
+def test_events__messages_accumulate():
+    translator = Translator(["messages"])
+
+    events = [
+        event
+        for text in ("hel", "lo")
+        for event in translator.events((), "messages", (AIMessageChunk(text, id="m"), META))
+    ]
+
+    assert [name for name, _ in events] == ["messages/metadata", "messages/partial", "messages/partial"]
+    assert events[0][1] == {"m": {"metadata": META}}
+    assert [data[0].content for _, data in events[1:]] == ["hel", "hello"]
+    assert {type(data[0]) for _, data in events[1:]} == {AIMessage}
+
+
+def test_events__a_whole_message_is_complete():
+    events = list(Translator(["messages"]).events((), "messages", (AIMessage("x", id="m"), META)))
+
+    assert [name for name, _ in events] == ["messages/metadata", "messages/complete"]

@@ -1,0 +1,41 @@
+"""What the end of an attempt means."""
+
+from __future__ import annotations
+
+import orjson
+
+from trellis.domain.runs import RunStatus, ThreadStatus
+from trellis_workers import outcome
+
+
+def test_of_success():
+    ended = outcome.of_success(next_nodes=(), interrupts={})
+
+    assert (ended.status, ended.thread_status) == (RunStatus.SUCCESS, ThreadStatus.IDLE)
+
+
+def test_of_success__paused():
+    ended = outcome.of_success(next_nodes=("ask",), interrupts={})
+
+    assert (ended.status, ended.thread_status) == (RunStatus.SUCCESS, ThreadStatus.INTERRUPTED)
+
+
+def test_of_exception():
+    ended = outcome.of_exception(ValueError("boom"))
+
+    assert ended.thread_status == ThreadStatus.ERROR
+    assert ended.error == {"error": "ValueError", "message": "boom"}
+
+
+def test_of_exception__text_that_postgres_cannot_hold():
+    error = outcome.of_exception(ValueError("a\x00b\ud800" + "x" * 20_000)).error
+
+    assert error["message"].startswith("a\ufffdb\ufffd")
+    assert len(orjson.dumps(error)) < 11_000
+
+
+def test_of_timeout():
+    ended = outcome.of_timeout()
+
+    assert (ended.status, ended.thread_status) == (RunStatus.TIMEOUT, ThreadStatus.ERROR)
+    assert ended.error == {"error": "TimeoutError", "message": ""}

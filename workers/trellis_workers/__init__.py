@@ -1,0 +1,1 @@
+"""Execution: claim → drive the graph → checkpoints and events → finish."""

@@ -1,0 +1,200 @@
+"""Drive a graph from its input, or from where an earlier attempt stopped, and forward what it yields."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, cast
+from uuid import UUID
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.pregel import Pregel
+from langgraph.runtime import RunControl
+from langgraph.store.base import BaseStore
+from langgraph.types import Command, Send
+
+import trellis
+from trellis.db.checkpoints.saver import Saver
+from trellis.db.runs import Claimed
+from trellis.domain.runs import Outcome
+from trellis_workers import modes, outcome
+
+Graph = Pregel[Any, Any, Any, Any]
+
+#: Told to every node and kept with every checkpoint.
+_SERVER = {
+    "langgraph_version": version("langgraph"),
+    "langgraph_api_version": trellis.__version__,
+    "langgraph_plan": "open-source",
+    "langgraph_host": "self-hosted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """How the graph ended, and the state's values then."""
+
+    outcome: Outcome
+    values: Any
+
+
+def equip(graph: Graph, *, saver: Saver, store: BaseStore) -> Graph:
+    """This graph with our checkpointer and store. A shallow copy: many runs share the graph."""
+    equipped = copy.copy(graph)
+    equipped.checkpointer = saver
+    equipped.store = store
+    return equipped
+
+
+def config_of(run: Claimed) -> dict[str, Any]:
+    """The config a graph gets: the client's, with our metadata and the run's identity."""
+    config: dict[str, Any] = dict(run.kwargs["config"])
+    config["metadata"] = {
+        **config.get("metadata", {}),
+        "run_attempt": run.claim.attempt,
+        **_SERVER,
+        "run_id": run.claim.run_id,
+        "thread_id": run.claim.thread_id,
+    }
+    config["run_id"] = UUID(run.claim.run_id)
+    config["run_name"] = run.graph_id
+    if continues(run):
+        config["configurable"] = _without_fork(config["configurable"])
+    return config
+
+
+def _without_fork(configurable: Mapping[str, Any]) -> dict[str, Any]:
+    """A fork was made by the first attempt; the next one goes on from the head, not from the fork's origin."""
+    forked = ("checkpoint_id", "checkpoint_map")
+    return {key: value for key, value in configurable.items() if key not in forked}
+
+
+def continues(run: Claimed) -> bool:
+    """Whether an earlier attempt left durable writes to go on from."""
+    return run.has_progress and run.kwargs["durability"] != "exit"
+
+
+async def drive(graph: Graph, run: Claimed, *, send: modes.Send, control: RunControl) -> Driven:
+    """Run the graph to its end or its next pause. Raises what the graph raises."""
+    kwargs, config = run.kwargs, config_of(run)
+    translator = modes.Translator(kwargs["stream_mode"])
+    values: Any = _NOTHING
+    async for namespace, mode, payload in _chunks(graph, run, config, control):
+        for name, data in translator.events(namespace, mode, payload):
+            send(name, data)
+        if mode == "values" and not namespace:
+            values = payload
+    return await _result(graph, run, config, values)
+
+
+_NOTHING = object()
+
+
+async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: RunControl) -> Any:
+    kwargs = run.kwargs
+    stream = graph.astream(
+        start_of(run),
+        cast("RunnableConfig", config),
+        context=context_of(graph, kwargs.get("context")),
+        stream_mode=cast("Any", modes.native_modes(kwargs["stream_mode"])),
+        subgraphs=kwargs["subgraphs"],
+        durability=kwargs["durability"],
+        interrupt_before=kwargs["interrupt_before"],
+        interrupt_after=kwargs["interrupt_after"],
+        control=control,
+    )
+    async for chunk in stream:
+        yield chunk if kwargs["subgraphs"] else ((), *chunk)
+
+
+def start_of(run: Claimed) -> Any:
+    """
+    What the attempt starts from: None continues from the last checkpoint.
+
+    Once anything of this run is durable its input has been applied, and so has a human's answer: neither is
+    given to the graph again (races 27 and 28). With durability `exit` nothing is durable before the end.
+    """
+    kwargs = run.kwargs
+    if continues(run):
+        return None
+    if kwargs["command"]:
+        return command_of(kwargs["command"])
+    return kwargs["input"] if kwargs["command"] is None else None
+
+
+def command_of(raw: Mapping[str, Any]) -> Command[Any]:
+    """A client's command as LangGraph's."""
+    update = raw.get("update")
+    if isinstance(update, list):
+        update = [tuple(pair) for pair in update]
+    fields = {"update": update, "resume": raw.get("resume"), "goto": _goto(raw.get("goto"))}
+    return Command(**{key: value for key, value in fields.items() if value is not None})
+
+
+def _goto(raw: Any) -> Any:
+    if isinstance(raw, Mapping):
+        return Send(raw["node"], raw.get("input"))
+    if isinstance(raw, list):
+        return [_goto(item) for item in raw]
+    return raw
+
+
+def context_of(graph: Graph, context: Any) -> Any:
+    """
+    The context a graph declares, without the keys it does not know.
+
+    Context and `configurable` mirror each other on the wire, so a run's context may hold keys meant for
+    `configurable` alone; a dataclass would refuse them.
+    """
+    schema = getattr(graph, "context_schema", None)
+    if schema is None or not isinstance(context, Mapping):
+        return context
+    if dataclasses.is_dataclass(schema):
+        known = {field.name for field in dataclasses.fields(schema)}
+        return {key: value for key, value in context.items() if key in known}
+    return context
+
+
+async def _result(graph: Graph, run: Claimed, config: dict[str, Any], values: Any) -> Driven:
+    """Ask the graph where it stands only if it may have paused: that costs a read and a planning step."""
+    paused = isinstance(values, Mapping) and "__interrupt__" in values
+    if not (paused or values is _NOTHING or _may_pause(graph, run.kwargs)):
+        return Driven(outcome.of_success(next_nodes=(), interrupts={}), values)
+    head = cast("RunnableConfig", _head(config))
+    snapshot = await graph.aget_state(head, subgraphs=True)
+    ended = outcome.of_success(next_nodes=snapshot.next, interrupts=interrupts_of(snapshot.tasks))
+    return Driven(ended, snapshot.values if values is _NOTHING else values)
+
+
+def _may_pause(graph: Graph, kwargs: Mapping[str, Any]) -> bool:
+    return bool(
+        kwargs["interrupt_before"]
+        or kwargs["interrupt_after"]
+        or graph.interrupt_before_nodes
+        or graph.interrupt_after_nodes
+    )
+
+
+def _head(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the thread's newest checkpoint, also when the run started from an older one."""
+    return {"configurable": {"thread_id": config["configurable"]["thread_id"], "checkpoint_ns": ""}}
+
+
+def interrupts_of(tasks: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
+    """{task id: its open questions}; a subgraph's stand under the inner task."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for task in tasks:
+        inner = interrupts_of(task.state.tasks) if hasattr(task.state, "tasks") else {}
+        found.update(inner)
+        if task.interrupts and not inner:
+            found[task.id] = [_interrupt(item) for item in task.interrupts]
+    return found
+
+
+def _interrupt(item: Any) -> dict[str, Any]:
+    shown = {"id": item.id, "value": item.value}
+    schema = getattr(item, "response_schema", None)
+    return shown if schema is None else {**shown, "response_schema": schema}

@@ -1,0 +1,236 @@
+"""One attempt at one run: claim → prepare → drive → decide → finish → tell. Runs on the process's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+
+from trellis.db.checkpoints import Key
+from trellis.db.checkpoints.saver import Saver
+from trellis.db.rounds import Finish, Release, Take, Taken
+from trellis.db.runs import Claimed, Pending
+from trellis.db.serde import serializer
+from trellis.db.state_types import state_types
+from trellis.db.writer import FencedBackend
+from trellis.domain.runs import Outcome, RunStatus
+from trellis.errors import Fenced, Unavailable
+from trellis.stream import encoder
+from trellis.telemetry import (
+    RUN_CLAIMED,
+    RUN_FENCED,
+    RUN_FINISHED,
+    RUN_LOST,
+    RUN_RELEASED,
+    log,
+)
+from trellis_workers import driver, outcome
+from trellis_workers.host import Host
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """An attempt while it runs: what others need to stop it."""
+
+    run: Claimed
+    control: RunControl = field(default_factory=RunControl)
+    task: asyncio.Task[Any] | None = None
+    lost: bool = False
+
+    def lose(self) -> None:
+        """The lease is gone: stop the graph, write nothing more. On the loop."""
+        self.lost = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Executor:
+    """Executes runs for the slots of a process, and knows which are executing."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.attempts: set[Attempt] = set()
+        self._heard_at = 0.0
+
+    def heard(self) -> None:
+        """A hint came in: the broker works, and there is no need to look into Postgres just now."""
+        self._heard_at = time.monotonic()
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long no hint has come in."""
+        return time.monotonic() - self._heard_at
+
+    async def execute(self, run_id: str) -> None:
+        """Claim the hinted run's thread and work it off, one run after the other. A stale hint does nothing."""
+        while not self._host.draining.is_set():
+            taken = await self._claim(run_id)
+            if taken is None:
+                return
+            following = await self._attempt(taken)
+            if following is None:
+                return
+            run_id = following.run_id
+
+    async def _claim(self, run_id: str) -> Taken | None:
+        lease = self._host.lease.duration.total_seconds()
+        take = Take(run_id=run_id, owner=self._host.owner, lease_seconds=lease)
+        taken: Taken | None = await self._host.writer.do(take)
+        return taken
+
+    async def _attempt(self, taken: Taken) -> Pending | None:
+        """One attempt under its lease. Returns the thread's next run."""
+        attempt = Attempt(taken.run)
+        claim = taken.run.claim
+        host = self._host
+        log().info(
+            RUN_CLAIMED, run_id=claim.run_id, attempt=claim.attempt, graph=taken.run.graph_id
+        )
+        self.attempts.add(attempt)
+        host.keeper.hold(claim, lose=lambda: _on_loop(host, attempt.lose))
+        host.events.start(claim, resumable=taken.run.kwargs["resumable"])
+        host.events.send(claim, "metadata", _metadata(taken.run))
+        try:
+            return await self._run(attempt, taken)
+        finally:
+            host.keeper.let_go(claim)
+            host.writer.forget(claim)
+            host.events.leave(claim)
+            self.attempts.discard(attempt)
+
+    async def _run(self, attempt: Attempt, taken: Taken) -> Pending | None:
+        started = time.monotonic()
+        attempt.task = asyncio.ensure_future(self._drive(attempt.run, taken, attempt.control))
+        try:
+            ended = await self._ended(attempt)
+        except GraphDrained:
+            await self._give_back(attempt)
+            return None
+        if ended is None:
+            return None
+        return await self._finish(attempt, ended, seconds=time.monotonic() - started)
+
+    async def _ended(self, attempt: Attempt) -> driver.Driven | None:
+        """How the graph ended. None means the claim is lost, and what the graph did does not count."""
+        assert attempt.task is not None
+        try:
+            async with asyncio.timeout(attempt.run.seconds_left):
+                driven: driver.Driven = await attempt.task
+                return driven
+        except TimeoutError as error:
+            timed_out = attempt.task.cancelled()
+            return driver.Driven(
+                outcome.of_timeout() if timed_out else outcome.of_exception(error), None
+            )
+        except asyncio.CancelledError as error:
+            return self._cancelled(attempt, error)
+        except GraphDrained:
+            raise
+        except Fenced:
+            return None
+        except Exception as error:
+            return driver.Driven(outcome.of_exception(error), None)
+
+    def _cancelled(self, attempt: Attempt, error: BaseException) -> driver.Driven | None:
+        """Ours, because the lease is lost or the process drains; or a node's own, which is a failure."""
+        if attempt.lost:
+            log().warning(RUN_LOST, run_id=attempt.run.claim.run_id)
+            return None
+        if attempt.control.drain_requested:
+            raise GraphDrained("shutdown")
+        return driver.Driven(outcome.of_exception(error), None)
+
+    async def _drive(self, run: Claimed, taken: Taken, control: RunControl) -> driver.Driven:
+        host = self._host
+        claim, events = run.claim, host.events
+
+        def send(name: str, data: Any) -> None:
+            events.send(claim, name, encoder.dumps(data))
+
+        opened = host.registry.open(
+            run.graph_id,
+            config=dict(run.kwargs["config"]),
+            context=run.kwargs["context"],
+            access_context="threads.create_run",
+            store=host.store,
+        )
+        async with opened as graph:
+            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=host.store)
+            return await driver.drive(equipped, run, send=send, control=control)
+
+    def _saver(self, taken: Taken, graph: Any) -> Saver:
+        host, run = self._host, taken.run
+        serde = host.serdes.get(run.graph_id)
+        if serde is None:
+            serde = host.serdes[run.graph_id] = serializer(state_types(graph))
+        return Saver(
+            FencedBackend(host.writer, run.claim),
+            serde=serde,
+            cache=host.cache,
+            claim=run.claim,
+            durability=run.kwargs["durability"],
+            preloaded={Key(run.claim.thread_id, "", None): taken.latest},
+        )
+
+    async def _finish(
+        self, attempt: Attempt, driven: driver.Driven, *, seconds: float
+    ) -> Pending | None:
+        """Record the end behind all writes of the attempt; only then tell the client."""
+        claim, ended = attempt.run.claim, driven.outcome
+        try:
+            following, ended = await self._record(attempt, ended)
+        except Fenced:
+            log().warning(RUN_FENCED, run_id=claim.run_id)
+            return None
+        except Unavailable:
+            log().warning(RUN_LOST, run_id=claim.run_id)
+            return None
+        values = driven.values if ended is driven.outcome else None
+        self._tell(attempt.run, ended, values)
+        log().info(
+            RUN_FINISHED, run_id=claim.run_id, status=str(ended.status), ms=round(seconds * 1000)
+        )
+        return following
+
+    async def _record(self, attempt: Attempt, ended: Outcome) -> tuple[Pending | None, Outcome]:
+        """Finish; if the attempt's writes failed it has not succeeded, whatever the graph says."""
+        claim, writer = attempt.run.claim, self._host.writer
+        try:
+            return await writer.do(Finish(claim=claim, outcome=ended)), ended
+        except (Fenced, Unavailable):
+            raise
+        except Exception as error:
+            writer.forget(claim)
+            failed = outcome.of_exception(error)
+            return await writer.do(Finish(claim=claim, outcome=failed)), failed
+
+    def _tell(self, run: Claimed, ended: Outcome, values: Any) -> None:
+        events = self._host.events
+        payload: bytes | None = None
+        if ended.status == RunStatus.ERROR:
+            events.send(run.claim, "error", encoder.dumps(ended.error))
+            payload = encoder.dumps({"__error__": ended.error})
+        elif ended.status == RunStatus.SUCCESS:
+            payload = encoder.dumps(values)
+        events.end(run.claim, str(ended.status), payload)
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        """Draining: hand the run to whoever comes next, from its last superstep on."""
+        back: Pending | None = await self._host.writer.do(Release(claim=attempt.run.claim))
+        if back is not None:
+            log().info(RUN_RELEASED, run_id=back.run_id)
+            self._host.announcer(back.run_id, back.graph_id)
+
+
+def _on_loop(host: Host, call: Callable[[], None]) -> None:
+    host.loop.call_soon_threadsafe(call)
+
+
+def _metadata(run: Claimed) -> bytes:
+    """The first event of each attempt."""
+    return encoder.dumps({"run_id": run.claim.run_id, "attempt": run.claim.attempt})

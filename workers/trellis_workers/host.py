@@ -1,0 +1,144 @@
+"""The long-lived objects of a worker process, built once: loop, database thread, streams, leases, graphs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from trellis.db.store import PostgresStore
+
+from trellis.db.checkpoints import Cache
+from trellis.db.engine import new_engine
+from trellis.db.writer import Writer
+from trellis.dispatch.announce import Announcer, connect
+from trellis.domain.runs import Lease
+from trellis.graphs.manifest import Manifest, load
+from trellis.graphs.registry import Registry
+from trellis.settings import Settings
+from trellis.stream.writer import EventWriter, Limits
+from trellis.telemetry import LOOP_BLOCKED, log
+from trellis_workers.lease import Keeper
+
+T = TypeVar("T")
+
+#: A loop that does not answer for this long is blocked by somebody's code, and said so.
+_BLOCKED_SECONDS = 1.0
+
+
+@dataclass(kw_only=True)
+class Host:
+    """What every attempt of this process shares."""
+
+    settings: Settings
+    manifest: Manifest
+    registry: Registry
+    engine: Engine
+    writer: Writer
+    keeper: Keeper
+    lease: Lease
+    store: PostgresStore
+    cache: Cache
+    announcer: Announcer
+    events: EventWriter
+    loop: asyncio.AbstractEventLoop
+    owner: str
+    serdes: dict[str, Any] = field(default_factory=dict)
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the process's loop from a slot's thread."""
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
+        return future.result()
+
+
+def build(settings: Settings) -> Host:
+    """Start the threads of the process and build what they share."""
+    manifest = load(settings.config_path)
+    engine = new_engine(settings.database_url, pool_size=settings.database_pool_size)
+    lease = Lease()
+    cache = Cache()
+    loop = _start_loop(settings.slots)
+    return Host(
+        settings=settings,
+        manifest=manifest,
+        registry=Registry(manifest),
+        engine=engine,
+        # Its own connections each: a writer in trouble must not cost a lease, nor the other way round.
+        writer=Writer(new_engine(settings.database_url, pool_size=1), cache=cache),
+        keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
+        lease=lease,
+        store=PostgresStore(engine, "default"),
+        cache=cache,
+        announcer=Announcer(
+            connect(settings.redis_url, max_connections=8), key_prefix=settings.redis_key_prefix
+        ),
+        events=_on(loop, _new_events(settings)),
+        loop=loop,
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+async def _new_events(settings: Settings) -> EventWriter:
+    limits = Limits(
+        max_entries=settings.stream_max_events, retain_seconds=settings.stream_ttl_seconds
+    )
+    return EventWriter(settings.redis_url, prefix=settings.redis_key_prefix, limits=limits)
+
+
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+def close(host: Host) -> None:
+    """Commit and send what is queued, then let go of every connection."""
+    _on(host.loop, host.events.close())
+    host.keeper.close()
+    host.writer.close()
+    host.engine.dispose()
+
+
+def _start_loop(slots: int) -> asyncio.AbstractEventLoop:
+    """One event loop for all async graphs; blocking nodes get as many threads as there are slots."""
+    loop = _new_loop()
+    loop.set_default_executor(ThreadPoolExecutor(slots + 8, thread_name_prefix="node"))
+    thread = threading.Thread(target=_run_loop, args=(loop,), name="loop", daemon=True)
+    thread.start()
+    watch = threading.Thread(target=_watch, args=(loop, thread), name="loop-watch", daemon=True)
+    watch.start()
+    return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+
+
+def _watch(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Log the stack that blocks the loop, once per blockage."""
+    while True:
+        answered = threading.Event()
+        loop.call_soon_threadsafe(answered.set)
+        if not answered.wait(_BLOCKED_SECONDS):
+            frame = sys._current_frames().get(thread.ident or 0)
+            stack = "".join(traceback.format_stack(frame)[-4:]) if frame else ""
+            log().warning(LOOP_BLOCKED, seconds=_BLOCKED_SECONDS, stack=stack)
+            answered.wait()
+        time.sleep(_BLOCKED_SECONDS)

@@ -1,0 +1,93 @@
+"""Keep the leases of a process's runs: one thread, one connection of its own, one statement for all runs.
+
+A loop that is blocked by a node, or a database thread that is busy, never costs a lease. A run whose lease is
+lost is stopped; so is one that could not be renewed in time, before anybody else may start it (race 17).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy import Engine
+
+from trellis.db import runs
+from trellis.domain.runs import Claim, Lease
+from trellis.telemetry import LEASE_LATE, log
+
+
+@dataclass(eq=False, slots=True)
+class _Held:
+    claim: Claim
+    lose: Callable[[], None]
+    renewed_at: float = field(default_factory=time.monotonic)
+
+
+class Keeper:
+    """Renews what it holds until it is let go. `lose` of a claim is called once, from the keeper's thread."""
+
+    def __init__(self, engine: Engine, lease: Lease) -> None:
+        self._engine = engine
+        self._lease = lease
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._keep, name="lease", daemon=True),
+            threading.Thread(target=self._watch, name="lease-watch", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def hold(self, claim: Claim, *, lose: Callable[[], None]) -> None:
+        """Keep this claim from now on."""
+        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose)
+
+    def let_go(self, claim: Claim) -> None:
+        self._held.pop((claim.run_id, claim.fence), None)
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _keep(self) -> None:
+        every = self._lease.renew_every.total_seconds()
+        pause = every
+        while not self._stop.wait(pause):
+            held = list(self._held.values())
+            pause = every if not held or self._renew(held) else 1.0
+
+    def _watch(self) -> None:
+        """Apart from the renewals, because a statement on a half-open connection blocks for seconds."""
+        while not self._stop.wait(0.5):
+            self._drop_late(list(self._held.values()))
+
+    def _renew(self, held: list[_Held]) -> bool:
+        """The time counts from before the statement is sent: the database may have counted from then."""
+        sent = time.monotonic()
+        claims = [item.claim for item in held]
+        try:
+            with self._engine.begin() as tx:
+                kept = runs.renew(tx, claims, lease_seconds=self._lease.duration.total_seconds())
+        except Exception as error:
+            log().warning(LEASE_LATE, runs=len(held), error=str(error).split("\n")[0])
+            return False
+        for item in held:
+            if item.claim.run_id in kept:
+                item.renewed_at = sent
+            else:
+                self._drop(item)
+        return True
+
+    def _drop_late(self, held: list[_Held]) -> None:
+        trusted = (self._lease.duration - self._lease.margin).total_seconds()
+        now = time.monotonic()
+        for item in held:
+            if now - item.renewed_at > trusted:
+                self._drop(item)
+
+    def _drop(self, item: _Held) -> None:
+        if self._held.pop((item.claim.run_id, item.claim.fence), None):
+            item.lose()
