@@ -43,8 +43,8 @@ bench: $(STAMP)  ## Measure, and print one table
 chaos: $(STAMP)  ## Kill processes and cut connections while runs go on (SEEDS=20 RUNS=10000)
 	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos $(ARGS)
 
-soak: $(STAMP)  ## Measure for a long time, and watch the memory
-	@$(PYTHON) tests/benchmarks/bench.py --soak $(ARGS)
+soak: $(STAMP)  ## Watch the memory over many runs (RUNS=10000)
+	@$(PYTHON) tests/benchmarks/bench.py --scenario memory --memory-runs $(RUNS) $(ARGS)
 
 clean:  ## Remove .venv and caches; the data in .trellis stays
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

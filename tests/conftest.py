@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,8 +15,11 @@ import redis
 
 from trellis.db.migrate import migrate
 from trellis.dev.embedded import Server, start_postgres, start_valkey
+from trellis.dev.server import Lock
 
 TEMPLATE = "trellis_template"
+PREFIX = "trellis-tests-"
+IN_USE = "in-use"
 
 #: Every Redis has this many databases unless told otherwise; ours has more.
 USUAL_REDIS_DATABASES = 16
@@ -25,10 +28,21 @@ USUAL_REDIS_DATABASES = 16
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """Not pytest's own folder: that is closed to `nobody`, who runs Postgres for root."""
-    folder = Path(tempfile.mkdtemp(prefix="trellis-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     folder.chmod(0o711)
+    lock = Lock(folder / IN_USE)
+    remove_leftovers(folder.parent)
     yield folder
+    lock.release()
     shutil.rmtree(folder)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove what sessions left behind that were killed."""
+    for marker in parent.glob(f"{PREFIX}*/{IN_USE}"):
+        with suppress(OSError):
+            Lock(marker).release()
+            shutil.rmtree(marker.parent)
 
 
 @pytest.fixture(scope="session")

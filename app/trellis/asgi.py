@@ -67,7 +67,9 @@ async def _ensure_assistants(rt: Runtime) -> None:
 class _Server(uvicorn.Server):
     """Ends open streams before it waits for connections, and says when it listens."""
 
-    def __init__(self, config: uvicorn.Config, rt: Runtime, *, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, rt: Runtime, *, ready: Callable[[int], None]
+    ) -> None:
         super().__init__(config)
         self._rt = rt
         self._ready = ready
@@ -75,13 +77,15 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # uvicorn: socket
         await super().startup(sockets)  # type: ignore[arg-type]  # likewise
         if self.started:
-            self._ready()
+            self._ready(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # likewise
         if self._rt.reader is not None:
             with contextlib.suppress(Exception):
                 await self._rt.reader.close()
         await super().shutdown(sockets)  # type: ignore[arg-type]  # likewise
+        # uvicorn would raise the signal again and end with 143: asked to end, and ended well, is 0.
+        self._captured_signals.clear()
 
 
 def serve(settings: Settings) -> None:
@@ -98,7 +102,11 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_GRACE,
         server_header=False,
+        proxy_headers=False,
         ws="none",
     )
-    address = f"http://{settings.host}:{settings.port}"
-    _Server(config, rt, ready=lambda: click.echo(f"Trellis listens on {address}")).run()
+    _Server(config, rt, ready=lambda port: _announce(settings.host, port)).run()
+
+
+def _announce(host: str, port: int) -> None:
+    click.echo(f"Trellis listens on http://{host}:{port}")

@@ -7,9 +7,11 @@ only held while a view runs, and a stream costs two tasks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import io
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -17,7 +19,9 @@ from typing import Any
 import orjson
 from flask import Flask, Response
 
+from trellis import telemetry
 from trellis.api.bodies import AsyncBody
+from trellis.errors import Unavailable
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,6 +31,9 @@ Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
 #: Headers that CGI names without the HTTP_ prefix.
 _PLAIN = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+#: How long a refused body is still read: a client that is cut off while it sends does not see the answer.
+_DISCARD_SECONDS = 2.0
 
 
 class TooLarge(Exception):
@@ -54,7 +61,7 @@ class Bridge:
                 await self._http(scope, receive, send)
             case "websocket":
                 await receive()
-                await send({"type": "websocket.close", "code": 4404, "reason": "Not Found"})
+                await send({"type": "websocket.close", "code": 1008, "reason": "Not Found"})
             case "lifespan":
                 await self._live(receive, send)
 
@@ -67,23 +74,26 @@ class Bridge:
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-        self._pool.shutdown(wait=False)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await _read(scope, receive, self._limit)
         except TooLarge:
-            await _send(send, *_too_large(self._limit))
+            await _refuse(send, receive, self._limit)
             return
         except Gone:
             return
-        loop = asyncio.get_running_loop()
+        # What the view binds to the context goes on to its body, and not to the thread's next view.
+        context = contextvars.copy_context()
         environ = environ_of(scope, body)
-        answered = loop.run_in_executor(self._pool, _respond, self._flask, environ)
-        status, headers, answer = await answered
+        status, headers, answer = await asyncio.get_running_loop().run_in_executor(
+            self._pool, context.run, _respond, self._flask, environ
+        )
         if isinstance(answer, AsyncBody):
-            await _relay(send, receive, status, headers, answer.chunks)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await _relay(send, receive, answer, context)
         else:
             await _send(send, status, headers, answer)
 
@@ -91,65 +101,90 @@ class Bridge:
 def _respond(flask: Flask, environ: dict[str, Any]) -> tuple[int, Headers, bytes | AsyncBody]:
     """Run the view. In a thread of the pool."""
     response = dispatch(flask, environ)
-    headers = [(k.lower().encode("latin1"), v.encode("latin1")) for k, v in response.headers]
-    if isinstance(response.response, AsyncBody):
-        if environ["REQUEST_METHOD"] == "HEAD":
-            return response.status_code, headers, b""
+    headers = [
+        (k.lower().encode("latin1"), v.encode("latin1"))
+        for k, v in response.get_wsgi_headers(environ)
+    ]
+    if isinstance(response.response, AsyncBody) and environ["REQUEST_METHOD"] != "HEAD":
         return response.status_code, headers, response.response
-    return (
-        response.status_code,
-        headers,
-        b"" if environ["REQUEST_METHOD"] == "HEAD" else response.get_data(),
-    )
+    with contextlib.closing(response):
+        return response.status_code, headers, b"".join(response.get_app_iter(environ))
 
 
 def dispatch(flask: Flask, environ: Mapping[str, Any]) -> Response:
     """What Flask's `wsgi_app` does, without iterating the body."""
-    with flask.request_context(dict(environ)):
-        try:
-            return flask.full_dispatch_request()
-        except Exception as error:
-            return flask.handle_exception(error)
+    context = flask.request_context(dict(environ))
+    failure: BaseException | None = None
+    try:
+        context.push()
+        return flask.full_dispatch_request()
+    except Exception as error:
+        failure = error
+        return flask.handle_exception(error)
+    finally:
+        context.pop(failure)
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > limit:
+        if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise TooLarge
-    chunks, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        chunk = message.get("body", b"")
-        size += len(chunk)
+    message = await _next(receive)
+    if not message.get("more_body", False) and len(message["body"]) <= limit:
+        body: bytes = message["body"]
+        return body
+    return await _read_rest(message, receive, limit)
+
+
+async def _read_rest(message: MutableMapping[str, Any], receive: Receive, limit: int) -> bytes:
+    chunks, size = [], 0
+    while True:
+        chunks.append(message["body"])
+        size += len(message["body"])
         if size > limit:
             raise TooLarge
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await _next(receive)
 
 
-def _too_large(limit: int) -> tuple[int, Headers, bytes]:
+async def _next(receive: Receive) -> MutableMapping[str, Any]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone
+    message.setdefault("body", b"")
+    return message
+
+
+async def _refuse(send: Send, receive: Receive, limit: int) -> None:
+    """Say that the body is too large, and listen to some more of it while the client hears that."""
     body = orjson.dumps({"detail": f"The request body is larger than {limit} bytes"})
-    # The rest of the body is not read: the connection cannot be used again.
-    return 413, [(b"content-type", b"application/json"), (b"connection", b"close")], body
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(Gone, TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while (await _next(receive)).get("more_body", False):
+                pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    if not any(name == b"content-length" for name, _ in headers) and status != 204:
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def _relay(
-    send: Send, receive: Receive, status: int, headers: Headers, chunks: AsyncIterator[bytes]
+    send: Send, receive: Receive, body: AsyncBody, context: contextvars.Context
 ) -> None:
     """Send chunks as they come. A client that hangs up cancels them."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    sending = asyncio.ensure_future(_send_chunks(send, chunks))
-    leaving = asyncio.ensure_future(_until_gone(receive))
+    loop = asyncio.get_running_loop()
+    sending = loop.create_task(_send_chunks(send, body), context=context)
+    leaving = loop.create_task(_until_gone(receive))
     try:
         await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -158,18 +193,16 @@ async def _relay(
         await asyncio.wait({sending, leaving})
     # A body that failed must not look complete: the exception makes the server cut the connection.
     if not sending.cancelled() and (error := sending.exception()):
+        if not isinstance(error, Unavailable):
+            telemetry.log().error(telemetry.REQUEST_FAILED, exc_info=error)
         raise error
 
 
-async def _send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
-    try:
-        async for chunk in chunks:
+async def _send_chunks(send: Send, body: AsyncBody) -> None:
+    async with contextlib.aclosing(body):
+        async for chunk in body.chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-    finally:
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -180,17 +213,19 @@ async def _until_gone(receive: Receive) -> None:
 def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
     """The WSGI environment of an ASGI request (PEP 3333: text is bytes read as Latin-1)."""
     host, port = scope.get("server") or ("localhost", 80)
+    root: str = scope.get("root_path", "")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": scope.get("root_path", ""),
-        "PATH_INFO": scope["path"].encode("utf8", "surrogateescape").decode("latin1"),
+        "SCRIPT_NAME": _as_wsgi(root),
+        "PATH_INFO": _as_wsgi(scope["path"].removeprefix(root)),
         "QUERY_STRING": scope["query_string"].decode("latin1"),
         "SERVER_NAME": host,
-        "SERVER_PORT": str(port),
+        "SERVER_PORT": str(port or 80),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.get("scheme", "http"),
         "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
@@ -199,10 +234,19 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
     if scope.get("client"):
         environ["REMOTE_ADDR"] = scope["client"][0]
     for name, value in scope["headers"]:
+        # Once in CGI's spelling, "x_user" would pass for the "x-user" that a proxy vouches for.
+        if b"_" in name:
+            continue
         key = _PLAIN.get(name) or "HTTP_" + name.decode("latin1").upper().replace("-", "_")
         text = value.decode("latin1")
-        environ[key] = f"{environ[key]},{text}" if key in environ else text
+        if key in environ:
+            text = f"{environ[key]}{'; ' if name == b'cookie' else ','}{text}"
+        environ[key] = text
     # A chunked body has been read whole by now.
     environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     return environ
+
+
+def _as_wsgi(path: str) -> str:
+    return path.encode("utf8", "surrogateescape").decode("latin1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import redis
@@ -31,6 +32,11 @@ class Runtime:
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
     _registry: Registry | None = None
+
+    @cached_property
+    def autocommit(self) -> Engine:
+        """The same connections, without BEGIN and COMMIT: for single statements, at half the round trips."""
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def registry(self) -> Registry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,16 @@ class Application:
         settings = load()
         telemetry.configure(settings)
         rt = runtime.build(settings)
+        self._rt = rt
         self._loop = rt.loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
-        rt.reader = self._wait(_new_reader(settings.redis_url, settings.redis_key_prefix))
+        self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
+        self._thread.start()
+        self._reader = rt.reader = self._wait(
+            _new_reader(settings.redis_url, settings.redis_key_prefix)
+        )
         assistants.ensure_defaults(rt)
         self._flask = create_app(rt)
+        atexit.register(self.close)
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         response = dispatch(self._flask, environ)
@@ -39,7 +45,18 @@ class Application:
         # Connection is the server's business under WSGI (PEP 3333 forbids it).
         headers = [(k, v) for k, v in response.headers.items() if k.lower() != "connection"]
         start_response(response.status, headers)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
         return self._iterate(response.response)
+
+    def close(self) -> None:
+        """End the streams, and give connections back."""
+        atexit.unregister(self.close)
+        self._wait(self._reader.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._rt.close()
 
     def _iterate(self, body: AsyncBody) -> Iterator[bytes]:
         async def following() -> bytes | None:
@@ -49,7 +66,7 @@ class Application:
             while (chunk := self._wait(following())) is not None:
                 yield chunk
         finally:
-            self._wait(_close(body))
+            self._wait(body.aclose())
 
     def _wait(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -57,12 +74,6 @@ class Application:
 
 async def _new_reader(url: str, prefix: str) -> Reader:
     return Reader(url, prefix=prefix)
-
-
-async def _close(body: AsyncBody) -> None:
-    close = getattr(body.chunks, "aclose", None)
-    if close is not None:
-        await close()
 
 
 def __getattr__(name: str) -> Application:

@@ -56,7 +56,7 @@ CREATE TABLE thread (
     fence bigint NOT NULL DEFAULT 0,
     metadata jsonb NOT NULL DEFAULT '{}',
     config jsonb NOT NULL DEFAULT '{}',
-    interrupts jsonb NOT NULL DEFAULT '{}',
+    interrupts json NOT NULL DEFAULT '{}',
     error jsonb,
     temporary boolean NOT NULL DEFAULT false,
     ttl_strategy text,

@@ -1,9 +1,11 @@
 """Hold the nodes of the test graphs where a test wants them, and read the trace they leave."""
 
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acceptance.system import wait_for
+from acceptance.system import Answer, System, wait_for
 
 
 class Course:
@@ -26,3 +28,27 @@ class Course:
     def open(self, name: str) -> None:
         """Let the node go on that is held there."""
         (self.folder / name).touch()
+
+
+@dataclass
+class Held:
+    """A run that waits in the middle of its course, and the client that waits for it."""
+
+    course: Course
+    thread_id: str
+    client: Future[Answer] = field(repr=False)
+
+    def count(self, note: str) -> int:
+        return self.course.journal().count(note)
+
+
+def hold(
+    system: System, clients: Executor, folder: Path, *, verb: str = "wait", **fields: Any
+) -> Held:
+    """Create a run of `steps`, and return when it stands before its second step."""
+    course = Course(folder)
+    thread_id = system.new_thread()
+    body = {"assistant_id": "steps", "input": course.input(hold=("two",)), **fields}
+    client = clients.submit(system.request, "POST", f"/threads/{thread_id}/runs/{verb}", body)
+    course.wait_until_notes(">two")
+    return Held(course, thread_id, client)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.system import System, wait_for
+from acceptance.system import System
 
 WORDS = {
     "compiled": "compiled",
@@ -81,12 +81,13 @@ def test_run__broken_graph_says_where(client: Any, thread_id: str) -> None:
 
 
 def test_worker__names_the_broken_graph(server: System) -> None:
-    line = wait_for(
-        lambda: [row for row in server.said().splitlines() if "graph.failed" in row],
-        what="a line on the broken graph",
-    )[0]
+    [worker] = [process for process in server.processes if process.name.startswith("worker")]
+    worker.wait_until_says("graph.failed")
 
-    assert "broken.py:3" in line
+    lines = [line for line in worker.said().splitlines() if "graph.failed" in line]
+
+    assert len(lines) == 1
+    assert "broken.py:3" in lines[0]
 
 
 def test_env__reaches_the_graph(sync_client: Any) -> None:

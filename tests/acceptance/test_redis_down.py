@@ -84,6 +84,15 @@ def test_wait__begun_before(system: System, redis: Redis, course: Course) -> Non
         assert values.result()["log"] == ALL
 
 
+def test_wait__for_a_question(system: System, redis: Redis) -> None:
+    redis.stop()
+
+    values = system.post("/runs/wait", {"assistant_id": "hitl", "input": {"value": "v"}})
+
+    assert (values["value"], values["log"]) == ("v", ["prepare"])
+    assert values["__interrupt__"][0]["value"] == {"question": "approve?", "value": "v"}
+
+
 def test_stream__ends_with_the_final_values(system: System, redis: Redis, course: Course) -> None:
     body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
     with ThreadPoolExecutor() as pool:

@@ -150,7 +150,9 @@ def test_subgraphs__not_asked_for(client: Any, thread_id: str) -> None:
         )
     )
 
-    assert names(parts) == ["metadata", "updates"]
+    # What the node of the parent returned, not what was said inside it.
+    assert names(parts) == ["metadata", "messages", "messages", "updates"]
+    assert [part.data[0]["type"] for part in parts[1:3]] == ["ai", "ai"]
 
 
 def test_interrupt(client: Any, thread_id: str) -> None:

@@ -56,14 +56,12 @@ def test_stream(server: System, thread_id: str) -> None:
     assert shown(answer, SSE) == SSE
     assert answer.headers["location"] == f"{path}/stream"
     assert answer.headers["content-location"] == path
-    assert (
-        answer.body
-        == (
-            'event: metadata\r\ndata: {"run_id":"%s","attempt":1}\r\n\r\n'
-            'event: values\r\ndata: {"said":["ü"]}\r\n\r\n'
-            'event: values\r\ndata: {"said":["ü","compiled"]}\r\n\r\n' % run_id
-        ).encode()
+    expected = (
+        f'event: metadata\r\ndata: {{"run_id":"{run_id}","attempt":1}}\r\n\r\n'
+        'event: values\r\ndata: {"said":["ü"]}\r\n\r\n'
+        'event: values\r\ndata: {"said":["ü","compiled"]}\r\n\r\n'
     )
+    assert answer.body == expected.encode()
 
 
 def test_stream__resumable_frames_have_ids(server: System, thread_id: str) -> None:

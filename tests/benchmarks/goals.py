@@ -76,12 +76,12 @@ QUICK = Plan(
     latency_seconds=4,
     throughput_seconds=2.5,
     token_repeats=1,
-    history_turns=15,
+    history_turns=40,
     history_seconds=4,
-    open_streams=500,
+    open_streams=400,
     api_seconds=2,
     cpu_count=16,
-    memory_runs=400,
+    memory_runs=1200,
 )
 
 FULL = Plan(
@@ -90,7 +90,7 @@ FULL = Plan(
     latency_seconds=10,
     throughput_seconds=8,
     token_repeats=3,
-    history_turns=50,
+    history_turns=100,
     history_seconds=12,
     open_streams=1000,
     api_seconds=5,

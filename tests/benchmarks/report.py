@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.goals import GOALS, Goal, higher_is_better
 from benchmarks.scenarios import Record
@@ -10,6 +10,8 @@ from benchmarks.stats import median
 
 OURS = "ours"
 PEER = "peer"
+
+TEXT_COLUMNS = ("scenario", "measure", "ours is")
 
 #: Per scenario, the records of each side in the order of their rounds.
 Records = Mapping[str, Mapping[str, Sequence[Record]]]
@@ -26,6 +28,8 @@ class Row:
     goal: Goal | None = None
     #: None: nothing was promised. A scenario with errors holds no floor.
     holds: bool | None = None
+    #: Ours by kind of process, where the measure is a sum.
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -42,22 +46,35 @@ def rows(records: Records) -> list[Row]:
     found: list[Row] = []
     for scenario, sides in records.items():
         ours, peer = _merged(sides.get(OURS, ())), _merged(sides.get(PEER, ()))
-        failed = errors(sides.get(OURS, ()))
-        for measure in dict.fromkeys([*ours, *peer]):
-            goal = GOALS.get((scenario, measure))
-            value = ours.get(measure)
-            found.append(
-                Row(
-                    scenario=scenario,
-                    measure=measure,
-                    ours=value,
-                    peer=peer.get(measure),
-                    goal=goal,
-                    holds=_holds(goal, value, failed=bool(failed)),
-                )
-            )
+        failed = bool(errors(sides.get(OURS, ())))
+        measures = dict.fromkeys([*ours, *peer])
+        found += [
+            _row(scenario, measure, ours=ours, peer=peer, failed=failed)
+            for measure in measures
+            if _whole(measure) not in measures
+        ]
         found += _error_rows(scenario, sides)
     return found
+
+
+def _row(
+    scenario: str,
+    measure: str,
+    *,
+    ours: Mapping[str, float],
+    peer: Mapping[str, float],
+    failed: bool,
+) -> Row:
+    goal, value = GOALS.get((scenario, measure)), ours.get(measure)
+    return Row(
+        scenario=scenario,
+        measure=measure,
+        ours=value,
+        peer=peer.get(measure),
+        goal=goal,
+        holds=_holds(goal, value, failed=failed),
+        parts=_parts(ours, measure),
+    )
 
 
 def errors(records: Sequence[Record]) -> list[str]:
@@ -66,19 +83,26 @@ def errors(records: Sequence[Record]) -> list[str]:
 
 
 def table(found: Sequence[Row]) -> str:
-    """Lay the rows out as plain text, aligned."""
-    with_peer = any(row.peer is not None for row in found)
-    head = ["scenario", "measure", "ours", "floor", "goal", *(["peer", "ratio"] * with_peer), ""]
-    lines, last = [head], None
-    for row in found:
-        cells = [row.scenario if row.scenario != last else "", row.measure, number(row.ours)]
-        cells += [_bound(row.goal, "floor"), _bound(row.goal, "goal")]
-        if with_peer:
-            cells += [number(row.peer), f"{number(row.ratio)}x" if row.ratio else ""]
-        cells.append({True: "✓", False: "✗", None: ""}[row.holds])
-        lines.append(cells)
-        last = row.scenario
-    return _aligned(lines, left=2)
+    """Lay the rows out as plain text, aligned; columns that nobody fills are left out."""
+    lines = [["scenario", "measure", "ours", "floor", "goal", "peer", "ratio", "", "ours is"]]
+    for before, row in zip([None, *found], found, strict=False):
+        lines.append(_cells(row, repeated=before is not None and before.scenario == row.scenario))
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    return _aligned(list(zip(*columns, strict=True)))
+
+
+def _cells(row: Row, *, repeated: bool) -> list[str]:
+    return [
+        "" if repeated else row.scenario,
+        row.measure,
+        number(row.ours),
+        _bound(row.goal, "floor"),
+        _bound(row.goal, "goal"),
+        number(row.peer),
+        f"{number(row.ratio)}x" if row.ratio else "",
+        {True: "✓", False: "✗", None: ""}[row.holds],
+        " + ".join(f"{kind} {number(part)}" for kind, part in row.parts.items()),
+    ]
 
 
 def number(value: float | None) -> str:
@@ -128,6 +152,7 @@ def as_json(records: Records, found: Sequence[Row], about: Mapping[str, str]) ->
                 "floor": row.goal.floor if row.goal else None,
                 "goal": row.goal.goal if row.goal else None,
                 "holds": row.holds,
+                "parts": {kind: _json_number(part) for kind, part in row.parts.items()},
             }
             for row in found
         ],
@@ -154,6 +179,19 @@ def _merged(rounds: Sequence[Record]) -> dict[str, float]:
     return {
         measure: median([r.values[measure] for r in rounds if measure in r.values])
         for measure in measures
+    }
+
+
+def _whole(measure: str) -> str:
+    """Name the sum that a measure is a part of, if it is one: what stands before its last comma."""
+    return measure.rpartition(", ")[0]
+
+
+def _parts(values: Mapping[str, float], whole: str) -> dict[str, float]:
+    return {
+        measure.rpartition(", ")[2]: value
+        for measure, value in values.items()
+        if _whole(measure) == whole
     }
 
 
@@ -185,14 +223,13 @@ def _bound(goal: Goal | None, which: str) -> str:
     return f"{'≥' if goal.higher_is_better else '≤'} {getattr(goal, which):,g}"
 
 
-def _aligned(lines: Sequence[Sequence[str]], *, left: int) -> str:
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = []
-    for cells in lines:
-        padded = [
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        text.append("  ".join(padded).rstrip())
-    rule = "-" * max(map(len, text))
-    return "\n".join([text[0], rule, *text[1:]])
+    text = [
+        "  ".join(
+            cell.ljust(width) if head in TEXT_COLUMNS else cell.rjust(width)
+            for head, cell, width in zip(lines[0], cells, widths, strict=True)
+        ).rstrip()
+        for cells in lines
+    ]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])

@@ -117,12 +117,15 @@ async def _turns(now: Round, size: int) -> None:
         per_turn = (bytes_after - bytes_before) / len(load.seconds)
         now.record.values[f"{name}, database KB/turn"] = per_turn / 1024
 
+    first = await pump(lambda: now.client.get(f"/threads/{thread}/state"), concurrency=1, count=1)
+    now.record.values[f"{name}, first GET state, ms"] = percentile(first.seconds, 1.0) * 1e3
     reads = await pump(
         lambda: now.client.get(f"/threads/{thread}/state"),
         concurrency=1,
         count=now.plan.history_turns,
         seconds=now.plan.history_seconds / 2,
     )
+    now.record.count(first)
     now.record.count(reads)
     now.record.spread(f"{name}, GET state", reads)
     # The first run answered what was put in; every turn asked and answered.

@@ -60,7 +60,9 @@ def payload(code: int, argument: Any) -> Any:
 def stored(engine: Engine, kind: str, data: bytes) -> str:
     """A thread whose newest checkpoint holds the value in a channel and in a pending write."""
     thread_id = new_id()
-    body = pack_body({"v": 4, "ts": "", "channel_versions": {"c": "1"}, "versions_seen": {}, "inline": {}})
+    body = pack_body(
+        {"v": 4, "ts": "", "channel_versions": {"c": "1"}, "versions_seen": {}, "inline": {}}
+    )
     rows = Rows(
         checkpoints=[CheckpointRow(thread_id, "", "1", None, None, None, body, "{}")],
         blobs=[BlobRow(thread_id, "", "c", "1", kind, None, pack(data))],
@@ -84,7 +86,9 @@ def shown(engine: Engine, thread_id: str) -> Any:
 
 
 @pytest.mark.parametrize("code", range(6))
-def test_function__is_not_called(engine: Engine, backend: DirectBackend, trap: Path, code: int) -> None:
+def test_function__is_not_called(
+    engine: Engine, backend: DirectBackend, trap: Path, code: int
+) -> None:
     command = payload(code, f"touch {trap}")
     thread_id = stored(engine, "msgpack", ext(code, "os", "system", command, "__call__"))
     found = read(backend, thread_id)
@@ -95,8 +99,12 @@ def test_function__is_not_called(engine: Engine, backend: DirectBackend, trap: P
 
 
 @pytest.mark.parametrize("code", range(6))
-def test_module__is_not_imported(engine: Engine, backend: DirectBackend, trap: Path, code: int) -> None:
-    thread_id = stored(engine, "msgpack", ext(code, MODULE, "call", payload(code, "x"), "fromisoformat"))
+def test_module__is_not_imported(
+    engine: Engine, backend: DirectBackend, trap: Path, code: int
+) -> None:
+    thread_id = stored(
+        engine, "msgpack", ext(code, MODULE, "call", payload(code, "x"), "fromisoformat")
+    )
     assert read(backend, thread_id).checkpoint["channel_values"]["c"] == payload(code, "x")
     assert shown(engine, thread_id) == payload(code, "x")
     assert MODULE not in sys.modules
@@ -104,28 +112,38 @@ def test_module__is_not_imported(engine: Engine, backend: DirectBackend, trap: P
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_harmless_function__is_not_called_either(engine: Engine, backend: DirectBackend, code: int) -> None:
+def test_harmless_function__is_not_called_either(
+    engine: Engine, backend: DirectBackend, code: int
+) -> None:
     arguments = {"a": "a"} if code == 2 else ["a", "b"]
     thread_id = stored(engine, "msgpack", ext(code, posixpath.__name__, "join", arguments))
     assert read(backend, thread_id).checkpoint["channel_values"]["c"] == arguments
 
 
-def test_object_inside_a_trusted_one__is_not_trusted(engine: Engine, backend: DirectBackend, trap: Path) -> None:
+def test_object_inside_a_trusted_one__is_not_trusted(
+    engine: Engine, backend: DirectBackend, trap: Path
+) -> None:
     inner = ormsgpack.Ext(0, ormsgpack.packb(("os", "system", f"touch {trap}")))
-    outer = ormsgpack.packb(ormsgpack.Ext(1, ormsgpack.packb(("langgraph.types", "Send", ["n", inner]))))
+    outer = ormsgpack.packb(
+        ormsgpack.Ext(1, ormsgpack.packb(("langgraph.types", "Send", ["n", inner])))
+    )
     thread_id = stored(engine, "msgpack", outer)
     assert read(backend, thread_id).checkpoint["channel_values"]["c"].arg == f"touch {trap}"
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("method", ["now", "__init_subclass__", "strptime"])
-def test_method_of_a_trusted_type__is_not_called(engine: Engine, backend: DirectBackend, method: str) -> None:
+def test_method_of_a_trusted_type__is_not_called(
+    engine: Engine, backend: DirectBackend, method: str
+) -> None:
     thread_id = stored(engine, "msgpack", ext(3, "datetime", "datetime", "2026-01-01", method))
     assert read(backend, thread_id).checkpoint["channel_values"]["c"] == "2026-01-01"
 
 
 @pytest.mark.parametrize("dtype", ["|O", "<i4,(99999,)i4", "no such type"])
-def test_array__makes_nothing_of_its_type(engine: Engine, backend: DirectBackend, dtype: str) -> None:
+def test_array__makes_nothing_of_its_type(
+    engine: Engine, backend: DirectBackend, dtype: str
+) -> None:
     before = "numpy" in sys.modules
     thread_id = stored(engine, "msgpack", ext(6, dtype, [1], "C", b"12345678"))
     assert read(backend, thread_id).checkpoint["channel_values"]["c"] == b"12345678"
@@ -137,7 +155,13 @@ def test_array__makes_nothing_of_its_type(engine: Engine, backend: DirectBackend
 def test_json__stays_data_for_a_run_and_is_not_shown(
     engine: Engine, backend: DirectBackend, trap: Path, lc: int
 ) -> None:
-    row = {"lc": lc, "type": "constructor", "id": ["os", "system"], "args": [f"touch {trap}"], "kwargs": {}}
+    row = {
+        "lc": lc,
+        "type": "constructor",
+        "id": ["os", "system"],
+        "args": [f"touch {trap}"],
+        "kwargs": {},
+    }
     thread_id = stored(engine, "json", orjson.dumps(row))
     assert read(backend, thread_id).checkpoint["channel_values"]["c"] == row
     with pytest.raises(TrellisError):
@@ -161,7 +185,9 @@ class Bomb:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "msgpack+aes", "", "plain"])
-def test_tag_that_is_not_ours__is_refused(engine: Engine, backend: DirectBackend, trap: Path, kind: str) -> None:
+def test_tag_that_is_not_ours__is_refused(
+    engine: Engine, backend: DirectBackend, trap: Path, kind: str
+) -> None:
     thread_id = stored(engine, kind, pickle.dumps(Bomb(trap)))
     with pytest.raises(TrellisError):
         read(backend, thread_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -33,6 +34,9 @@ def main() -> int:
         return 2
     # In the main thread and before any run: a user's module may take seconds, or call asyncio.run().
     errors = host.registry.load_all()
+    # What has been imported stays: collections need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     executor = Executor(host)
     app = celery.new_app(settings)
     tasks.register(app, host, executor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
@@ -77,17 +77,28 @@ def continues(run: Claimed) -> bool:
     return run.has_progress and run.kwargs["durability"] != "exit"
 
 
-async def drive(graph: Graph, run: Claimed, *, send: modes.Send, control: RunControl) -> Driven:
-    """Run the graph to its end or its next pause. Raises what the graph raises."""
+async def drive(
+    graph: Graph,
+    run: Claimed,
+    *,
+    send: modes.Send,
+    seen: Callable[[Any], None],
+    control: RunControl,
+) -> Driven:
+    """Run the graph to its end or its next pause; `seen` is told the state after each step. Raises what it raises."""
     kwargs, config = run.kwargs, config_of(run)
     translator = modes.Translator(kwargs["stream_mode"])
     values: Any = _NOTHING
+    paused = False
     async for namespace, mode, payload in _chunks(graph, run, config, control):
         for name, data in translator.events(namespace, mode, payload):
             send(name, data)
         if mode == "values" and not namespace:
             values = payload
-    return await _result(graph, run, config, values)
+            seen(values)
+            # Parallel tasks pause one by one, and what ends after them says nothing of it.
+            paused |= isinstance(values, Mapping) and "__interrupt__" in values
+    return await _result(graph, run, config, values, paused=paused)
 
 
 _NOTHING = object()
@@ -158,15 +169,19 @@ def context_of(graph: Graph, context: Any) -> Any:
     return context
 
 
-async def _result(graph: Graph, run: Claimed, config: dict[str, Any], values: Any) -> Driven:
+async def _result(
+    graph: Graph, run: Claimed, config: dict[str, Any], values: Any, *, paused: bool
+) -> Driven:
     """Ask the graph where it stands only if it may have paused: that costs a read and a planning step."""
-    paused = isinstance(values, Mapping) and "__interrupt__" in values
     if not (paused or values is _NOTHING or _may_pause(graph, run.kwargs)):
         return Driven(outcome.of_success(next_nodes=(), interrupts={}), values)
     head = cast("RunnableConfig", _head(config))
     snapshot = await graph.aget_state(head, subgraphs=True)
     ended = outcome.of_success(next_nodes=snapshot.next, interrupts=interrupts_of(snapshot.tasks))
-    return Driven(ended, snapshot.values if values is _NOTHING else values)
+    values = snapshot.values if values is _NOTHING else values
+    if snapshot.interrupts and isinstance(values, Mapping):
+        values = {**values, "__interrupt__": snapshot.interrupts}
+    return Driven(ended, values)
 
 
 def _may_pause(graph: Graph, kwargs: Mapping[str, Any]) -> bool:

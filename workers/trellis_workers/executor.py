@@ -41,6 +41,10 @@ class Attempt:
     control: RunControl = field(default_factory=RunControl)
     task: asyncio.Task[Any] | None = None
     lost: bool = False
+    values: Any = None  #: the state after the last step
+
+    def see(self, values: Any) -> None:
+        self.values = values
 
     def lose(self) -> None:
         """The lease is gone: stop the graph, write nothing more. On the loop."""
@@ -105,7 +109,7 @@ class Executor:
 
     async def _run(self, attempt: Attempt, taken: Taken) -> Pending | None:
         started = time.monotonic()
-        attempt.task = asyncio.ensure_future(self._drive(attempt.run, taken, attempt.control))
+        attempt.task = asyncio.ensure_future(self._drive(attempt, taken))
         try:
             ended = await self._ended(attempt)
         except GraphDrained:
@@ -124,9 +128,8 @@ class Executor:
                 return driven
         except TimeoutError as error:
             timed_out = attempt.task.cancelled()
-            return driver.Driven(
-                outcome.of_timeout() if timed_out else outcome.of_exception(error), None
-            )
+            ended = outcome.of_timeout() if timed_out else outcome.of_exception(error)
+            return driver.Driven(ended, attempt.values)
         except asyncio.CancelledError as error:
             return self._cancelled(attempt, error)
         except GraphDrained:
@@ -145,8 +148,8 @@ class Executor:
             raise GraphDrained("shutdown")
         return driver.Driven(outcome.of_exception(error), None)
 
-    async def _drive(self, run: Claimed, taken: Taken, control: RunControl) -> driver.Driven:
-        host = self._host
+    async def _drive(self, attempt: Attempt, taken: Taken) -> driver.Driven:
+        host, run = self._host, attempt.run
         claim, events = run.claim, host.events
 
         def send(name: str, data: Any) -> None:
@@ -161,7 +164,9 @@ class Executor:
         )
         async with opened as graph:
             equipped = driver.equip(graph, saver=self._saver(taken, graph), store=host.store)
-            return await driver.drive(equipped, run, send=send, control=control)
+            return await driver.drive(
+                equipped, run, send=send, seen=attempt.see, control=attempt.control
+            )
 
     def _saver(self, taken: Taken, graph: Any) -> Saver:
         host, run = self._host, taken.run
@@ -190,8 +195,7 @@ class Executor:
         except Unavailable:
             log().warning(RUN_LOST, run_id=claim.run_id)
             return None
-        values = driven.values if ended is driven.outcome else None
-        self._tell(attempt.run, ended, values)
+        self._tell(attempt.run, ended, driven.values)
         log().info(
             RUN_FINISHED, run_id=claim.run_id, status=str(ended.status), ms=round(seconds * 1000)
         )
@@ -211,12 +215,10 @@ class Executor:
 
     def _tell(self, run: Claimed, ended: Outcome, values: Any) -> None:
         events = self._host.events
-        payload: bytes | None = None
         if ended.status == RunStatus.ERROR:
             events.send(run.claim, "error", encoder.dumps(ended.error))
-            payload = encoder.dumps({"__error__": ended.error})
-        elif ended.status == RunStatus.SUCCESS:
-            payload = encoder.dumps(values)
+            values = {"__error__": ended.error}
+        payload = None if values is None else encoder.dumps(values)
         events.end(run.claim, str(ended.status), payload)
 
     async def _give_back(self, attempt: Attempt) -> None:

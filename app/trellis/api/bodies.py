@@ -13,3 +13,9 @@ class AsyncBody:
 
     def __iter__(self) -> Iterator[bytes]:
         raise TypeError("An async body is iterated by trellis.asgi or trellis.wsgi")
+
+    async def aclose(self) -> None:
+        """Let the chunks clean up: the client left, or all were sent."""
+        close = getattr(self.chunks, "aclose", None)
+        if close is not None:
+            await close()

@@ -32,7 +32,8 @@ def create() -> Response:
         ttl=_ttl(wanted.ttl),
         keep_existing=wanted.if_exists == "do_nothing",
     )
-    return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
+    is_new = row["created_at"] == row["updated_at"]
+    return wire.raw_answer(encoder.dumps(wire.thread(row, None if is_new else _values(row))))
 
 
 @blueprint.get("/threads/<thread_id>")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 import psycopg2.extensions
-from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from trellis.errors import ConfigError
 
 Tx = Connection
+
+#: After this long a pooled connection is tried before it is used.
+_IDLE_SECONDS = 5.0
 
 #: Session settings (run-protocol §3). A frozen worker must not hold a lock longer than its lease,
 #: so idle_in_transaction_session_timeout stays below the lease's 15 s.
@@ -58,19 +63,36 @@ def new_engine(url: str, *, pool_size: int, autocommit: bool = False) -> Engine:
 
     :raises ConfigError: the URL is not one of Postgres.
     """
-    return create_engine(
+    engine = create_engine(
         make_url(normalize_url(url)),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=5,
-        # A pooled connection that died while idle is replaced instead of failing a request.
-        pool_pre_ping=True,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
         connect_args=connect_args(),
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
+    event.listen(engine, "checkin", _remember_use)
+    event.listen(engine, "checkout", _check_if_idle)
+    return engine
+
+
+def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _check_if_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+    """A connection that died while idle is replaced. Asking at every checkout would cost each request a round trip."""
+    if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_SECONDS:
+        return
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.rollback()
+    except psycopg2.Error as error:
+        raise DisconnectionError("the connection died while idle") from error
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +29,7 @@ def queue(engine: Engine) -> Mapping[str, Any] | None:
     """
     try:
         with engine.connect() as tx:
-            return tx.exec_driver_sql(sql("health", "queue")).mappings().one()
+            found = tx.exec_driver_sql(sql("health", "queue")).mappings().one()
     except SQLAlchemyError:
         return None
+    return cast("Mapping[str, Any]", found)

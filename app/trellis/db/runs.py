@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.queries import execute
 from trellis.domain.runs import Claim, Outcome, RunStatus
 
 Row = Mapping[str, Any]
@@ -41,17 +41,17 @@ class Pending:
 
 
 def _rows(tx: Tx, name: str, **params: Any) -> Sequence[Row]:
-    found = tx.exec_driver_sql(sql("runs", name), params).mappings().all()
+    found = execute(tx, "runs", name, params).mappings().all()
     return cast("Sequence[Row]", found)
 
 
 def _row(tx: Tx, name: str, **params: Any) -> Row | None:
-    found = tx.exec_driver_sql(sql("runs", name), params).mappings().first()
+    found = execute(tx, "runs", name, params).mappings().first()
     return cast("Row | None", found)
 
 
 def _run(tx: Tx, name: str, **params: Any) -> int:
-    return tx.exec_driver_sql(sql("runs", name), params).rowcount
+    return execute(tx, "runs", name, params).rowcount
 
 
 def _json(value: Any) -> str | None:
@@ -61,61 +61,28 @@ def _json(value: Any) -> str | None:
 # Creating and reading
 
 
-def lock_thread(tx: Tx, tenant_id: str, thread_id: str, *, assistant_id: str) -> Row | None:
-    """Lock a thread and read the assistant that is to run on it. None means there is no such thread."""
-    return _row(
-        tx, "lock_thread", tenant_id=tenant_id, thread_id=thread_id, assistant_id=assistant_id
-    )
+def subject(tx: Tx, tenant_id: str, thread_id: str, *, assistant_id: str) -> Row | None:
+    """A thread, and the assistant that is to run on it (or nulls). None means there is no such thread."""
+    return _row(tx, "subject", tenant_id=tenant_id, thread_id=thread_id, assistant_id=assistant_id)
 
 
 def get_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> Row | None:
     return _row(tx, "assistant", tenant_id=tenant_id, assistant_id=assistant_id)
 
 
-def insert_thread(
-    tx: Tx,
-    tenant_id: str,
-    thread_id: str,
-    *,
-    metadata: Mapping[str, Any],
-    config: Mapping[str, Any],
-    temporary: bool,
-) -> bool:
-    """Make a thread for a run. False means that one with this id exists already."""
-    return bool(
-        _run(
-            tx,
-            "insert_thread",
-            thread_id=thread_id,
-            tenant_id=tenant_id,
-            status="busy",
-            metadata=_json(metadata),
-            config=_json(config),
-            temporary=temporary,
-        )
-    )
+def enqueue(tx: Tx, run: Mapping[str, Any]) -> Row | None:
+    """Accept a run on a thread. None means that the thread is gone."""
+    return _row(tx, "enqueue", **_encoded(run))
 
 
-def insert(tx: Tx, run: Mapping[str, Any]) -> Row:
-    """Add a pending run. The caller holds the lock of its thread."""
-    row = _row(
-        tx,
-        "insert",
-        **{
-            **run,
-            "metadata": _json(run["metadata"]),
-            "kwargs": _json(run["kwargs"]),
-        },
-    )
-    assert row is not None
-    return row
+def enqueue_with_thread(tx: Tx, run: Mapping[str, Any], *, temporary: bool) -> Row | None:
+    """Accept a run on a thread made for it. None means that there is a thread with this id already."""
+    return _row(tx, "enqueue_with_thread", temporary=temporary, **_encoded(run))
 
 
-def mark_busy(
-    tx: Tx, thread_id: str, *, metadata: Mapping[str, Any], config: Mapping[str, Any]
-) -> None:
-    """Show that the thread has work, and which graph it belongs to."""
-    _run(tx, "mark_busy", thread_id=thread_id, metadata=_json(metadata), config=_json(config))
+def _encoded(run: Mapping[str, Any]) -> dict[str, Any]:
+    columns = ("metadata", "kwargs", "thread_metadata", "thread_config")
+    return {**run, **{name: _json(run[name]) for name in columns}}
 
 
 def get(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> Row | None:

@@ -108,6 +108,12 @@ def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str]
     return {thread_id: channels for thread_id, channels in rows if channels is not None}
 
 
+def interrupts(tx: Tx, thread_id: str) -> list[Any]:
+    """The questions that wait for a human."""
+    row = _row(tx, "interrupts", thread_id=thread_id)
+    return [question for asked in row["interrupts"].values() for question in asked] if row else []
+
+
 def has_checkpoints(tx: Tx, thread_id: str) -> bool:
     """Whether anything was ever saved on the thread."""
     row = _row(tx, "has_checkpoints", thread_id=thread_id)

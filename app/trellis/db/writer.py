@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 
 from trellis.db import checkpoints
 from trellis.db.engine import Tx, is_conflict, is_unavailable
+from trellis.db.queries import Preparing
 from trellis.db.rounds import Finish, Item, Locked, Read, Round, Take, Write
 from trellis.domain.runs import Claim
 from trellis.errors import Unavailable
@@ -44,6 +45,7 @@ class Writer:
         self, engine: Engine, *, cache: checkpoints.Cache, patience_seconds: float = 10.0
     ) -> None:
         self._engine = engine
+        self._preparing = Preparing(engine)
         self._cache = cache
         self._patience = patience_seconds
         self._queue: queue.SimpleQueue[tuple[Item, Waiter] | None] = queue.SimpleQueue()
@@ -122,7 +124,7 @@ class Writer:
             try:
                 return self._round(items)
             except Exception as error:
-                if time.monotonic() > until or not (is_unavailable(error) or is_conflict(error)):
+                if time.monotonic() > until or not self._may_pass(error):
                     raise _described(error) from error
                 log().warning(WRITER_RETRY, items=len(items), error=str(error).split("\n")[0])
             for item in items:
@@ -130,6 +132,9 @@ class Writer:
                     item.retried = True
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
+
+    def _may_pass(self, error: Exception) -> bool:
+        return is_unavailable(error) or is_conflict(error) or self._preparing.lost(error)
 
     def _round(self, items: Sequence[Item]) -> dict[int, Any]:
         poisoned = {id(item): error for item in items if (error := self._poison(item))}

@@ -29,7 +29,8 @@ class Child:
     One process that is kept running until `stop`.
 
     `overlaps` says that its successor may start before it is gone: a worker may, a web server's
-    port is taken. `environment` is asked anew at each start.
+    port is taken. `environment` is asked anew at each start. `ready` is set once the process, as
+    it runs now, prints a line with `ready_text`.
     """
 
     def __init__(
@@ -41,9 +42,12 @@ class Child:
         folder: Path,
         grace_seconds: float,
         overlaps: bool,
+        ready_text: str,
         say: Say,
     ) -> None:
         self.name = name
+        self.ready = threading.Event()
+        self._ready_text = ready_text
         self.gave_up = False
         self._argv = argv
         self._environment = environment
@@ -72,8 +76,11 @@ class Child:
             folder=self._folder,
         )
         assert self._process.stdout is not None
+        self.ready = threading.Event()
         self._relay = threading.Thread(
-            target=_relay, args=(self.name, self._process.stdout), daemon=True
+            target=_relay,
+            args=(self.name, self._process.stdout, self._ready_text, self.ready),
+            daemon=True,
         )
         self._relay.start()
 
@@ -143,11 +150,14 @@ class Child:
             self._relay.join(timeout=1)
 
 
-def _relay(name: str, output: IO[bytes]) -> None:
+def _relay(name: str, output: IO[bytes], ready_text: str, ready: threading.Event) -> None:
     """Write a process's lines to our output, each with the name in front, until it ends."""
-    for line in output:
+    for raw in output:
+        line = raw.decode(errors="replace").rstrip()
+        if ready_text in line:
+            ready.set()
         try:
-            sys.stdout.write(f"{name:<6} | {line.decode(errors='replace').rstrip()}\n")
+            sys.stdout.write(f"{name:<6} | {line}\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             # Nobody reads any more. Go on taking lines, or the process would block on a full pipe.

@@ -21,6 +21,7 @@ from trellis.errors import ConfigError, TrellisError
 
 if TYPE_CHECKING:
     from langgraph_sdk.client import SyncLangGraphClient
+    from langgraph_sdk.schema import ThreadState
 
 _WIDTH = 76
 _LABEL = 8
@@ -127,21 +128,16 @@ def _print_tokens(messages: Iterator[dict[str, Any]]) -> int:
     speaker, column, count = None, 0, 0
     for message in messages:
         if message["id"] != speaker:
-            speaker, column = message["id"], _begin(message, first=speaker is None)
+            _write("\n" if speaker else "")
+            _write(_label("tool" if message["type"] == "tool" else "agent"))
+            speaker, column = message["id"], _LABEL
         column = _print_token(str(message["content"]), column=column)
         count += bool(message["content"])
         for call in message.get("tool_calls") or []:
             arguments = ", ".join(str(value) for value in call["args"].values())
-            _print_token(click.style(f"[{call['name']}: {arguments}]", dim=True), column=column)
+            _write(f"\n{_label('calls')}{call['name']}({arguments})")
     _line("")
     return count
-
-
-def _begin(message: dict[str, Any], *, first: bool) -> int:
-    if not first:
-        _line("")
-    _write(_label("tool" if message["type"] == "tool" else "agent"))
-    return _LABEL
 
 
 def _print_token(token: str, *, column: int) -> int:
@@ -182,14 +178,18 @@ def _show_history(client: SyncLangGraphClient, thread_id: str) -> None:
     if not states:
         raise ConfigError("the thread has no history.")
     for state in reversed(states):
-        metadata = state["metadata"] or {}
+        _say(f"step {(state['metadata'] or {}).get('step')}", _what_follows(state))
         known = ", ".join(state["values"]) or "nothing yet"
-        waits = (
-            " (asked, and waited)" if any(task.get("interrupts") for task in state["tasks"]) else ""
-        )
-        following = f"then {', '.join(state['next'])}{waits}" if state["next"] else "the end"
-        _say(f"step {metadata.get('step')}", f"{following:<30}")
         _say("", f"{state['checkpoint']['checkpoint_id']}  knows {known}", dim=True)
+
+
+def _what_follows(state: ThreadState) -> str:
+    if not state["next"]:
+        return "the end"
+    if "__start__" in state["next"]:
+        return "the input"
+    waited = any(task.get("interrupts") for task in state["tasks"])
+    return f"then {', '.join(state['next'])}{' (asked, and waited)' if waited else ''}"
 
 
 def _chapter(title: str) -> None:

@@ -146,6 +146,8 @@ def _initdb(postgres: Postgres, data: Path, *, password: Path, account: Account 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # A Ctrl-C is for us; half a database would be left.
+        start_new_session=True,
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         extra_groups=None if account is None else [],

@@ -67,7 +67,7 @@ class _Session:
         self._plan = plan
         self._say = say
         self._signals = 0
-        self._starting = True
+        self._interruptible = False
         self._servers: dict[str, Server] = {}
         self._server_deaths = 0
         self._urls = {
@@ -84,20 +84,18 @@ class _Session:
         with self._signals_counted():
             try:
                 self._start()
-                self._starting = False
                 return self._serve()
             except _Stopped:
                 return 0
             finally:
-                self._starting = False
                 self._stop()
 
     @contextlib.contextmanager
     def _signals_counted(self) -> Iterator[None]:
         def count(_signum: int, _frame: FrameType | None) -> None:
             self._signals += 1
-            if self._starting:
-                self._starting = False
+            if self._interruptible:
+                self._interruptible = False
                 raise _Stopped
 
         names = [signal.SIGINT, signal.SIGTERM]
@@ -111,6 +109,17 @@ class _Session:
             for name, handler in before.items():
                 signal.signal(name, handler)
 
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Let a signal end what is waited for. Elsewhere a process just made would not be known yet."""
+        if self._signals:
+            raise _Stopped
+        self._interruptible = True
+        try:
+            yield
+        finally:
+            self._interruptible = False
+
     def _start(self) -> None:
         # Importing Alembic takes as long as making a database: do both at once.
         importing = threading.Thread(
@@ -118,8 +127,11 @@ class _Session:
         )
         importing.start()
         self._launch_servers()
-        importing.join()
-        _migrate(self._urls["DATABASE_URL"])
+        with self._waiting():
+            for server in self._servers.values():
+                server.wait_ready()
+            importing.join()
+            _migrate(self._urls["DATABASE_URL"])
         self._web.start()
         self._worker.start()
         self._watch()
@@ -133,8 +145,6 @@ class _Session:
             self._servers["postgres"] = launch_postgres(folder / "postgres")
             self._urls["DATABASE_URL"] = self._servers["postgres"].url
             self._explain_place(folder / "postgres")
-        for server in self._servers.values():
-            server.wait_ready()
 
     def _explain_place(self, asked: Path) -> None:
         actual = self._servers["postgres"].folder
@@ -190,7 +200,8 @@ class _Session:
 
     def _announce(self) -> None:
         url = f"http://{_reachable(self._plan.host)}:{self._port}"
-        if self._announced == url or not self._web.is_alive() or not _answers(url):
+        # An answer alone might be another server's, which took the port before our web could.
+        if self._announced == url or not self._web.ready.is_set() or not _answers(url):
             return
         self._announced = url
         plan = self._plan
@@ -233,6 +244,7 @@ class _Session:
             folder=self._plan.manifest.root,
             grace_seconds=grace,
             overlaps=overlaps,
+            ready_text="listens on" if name == "web" else "worker.ready",
             say=self._say,
         )
 

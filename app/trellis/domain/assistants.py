@@ -12,9 +12,7 @@ _RESERVED_PREFIXES = (
     "langgraph_auth_user",
     "langgraph_auth_permissions",
 )
-_RESERVED = frozenset(
-    {"run_id", "thread_id", "graph_id", "assistant_id", "user_id", "langgraph_request_id"}
-)
+_RESERVED = frozenset({"run_id", "thread_id", "graph_id", "assistant_id", "langgraph_request_id"})
 
 
 def is_reserved(key: str) -> bool:
@@ -33,6 +31,13 @@ def merge_config(
         **configurable,
     }
     return merged
+
+
+def mirrored(config: Mapping[str, Any], context: Any) -> Mapping[str, Any]:
+    """The run's config with its context in `configurable`: giving one fills the other."""
+    if not isinstance(context, Mapping):
+        return config
+    return {**config, "configurable": {**config.get("configurable", {}), **_open(context)}}
 
 
 def merge_context(

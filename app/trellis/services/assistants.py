@@ -28,7 +28,7 @@ def get(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
 
     :raises NotFound: there is none.
     """
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         row = assistants.get(tx, tenant_id, assistant_id=assistant_id)
     if row is None:
         raise NotFound("Not Found")
@@ -43,7 +43,7 @@ def describe_graph(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
     :raises GraphLoadError: the graph could not be imported.
     :raises Unavailable: no worker has loaded it yet.
     """
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         assistant = assistants.get(tx, tenant_id, assistant_id=assistant_id)
         if assistant is None:
             raise NotFound("Not Found")
@@ -62,7 +62,7 @@ def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence
     :raises NotFound: no graph is called so.
     """
     _check_graph(rt, query)
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         return assistants.search(tx, tenant_id, query=query, page=page)
 
 
@@ -73,7 +73,7 @@ def count(rt: Runtime, tenant_id: str, *, query: Query) -> int:
     :raises NotFound: no graph is called so.
     """
     _check_graph(rt, query)
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         return assistants.count(tx, tenant_id, query=query)
 
 

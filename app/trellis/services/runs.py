@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from trellis.db import runs as rows
 from trellis.db import threads as thread_rows
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
-from trellis.domain.assistants import merge_config, merge_context
+from trellis.domain.assistants import merge_config, merge_context, mirrored
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
@@ -30,8 +31,11 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
 
     :raises NotFound: there is no such thread or assistant.
     """
-    with rt.engine.begin() as tx:
-        run = _insert(rt, tx, tenant_id, thread_id, new)
+    with rt.autocommit.connect() as tx:
+        if thread_id is None:
+            run = _accept_stateless(rt, tx, tenant_id, new)
+        else:
+            run = _accept(rt, tx, tenant_id, thread_id, new)
     _announce(rt, run, new)
     return run
 
@@ -39,7 +43,7 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
 def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> list[RunRow]:
     """Accept stateless runs, all or none."""
     with rt.engine.begin() as tx:
-        runs = [_insert(rt, tx, tenant_id, None, new) for new in news]
+        runs = [_accept_stateless(rt, tx, tenant_id, new) for new in news]
     for run, new in zip(runs, news, strict=True):
         _announce(rt, run, new)
     return runs
@@ -51,63 +55,38 @@ def _announce(rt: Runtime, run: RunRow, new: NewRun) -> None:
         rt.announcer(run["run_id"], run["graph_id"])
 
 
-def _insert(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun) -> RunRow:
+def _accept(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:
+    """Read, merge, then accept in one statement. What changes in between is as if it had changed right after."""
     assistant_id = resolve_assistant(rt, new.assistant_id)
-    if thread_id is None:
-        return _insert_stateless(rt, tx, tenant_id, assistant_id, new)
-    subject = rows.lock_thread(tx, tenant_id, thread_id, assistant_id=assistant_id)
+    subject = rows.subject(tx, tenant_id, thread_id, assistant_id=assistant_id)
     if subject is None:
-        return _insert_with_thread(rt, tx, tenant_id, thread_id, assistant_id, new)
+        return _accept_with_thread(rt, tx, tenant_id, thread_id, new)
     assistant = _assistant(rt, tx, tenant_id, new, subject if subject["assistant_id"] else None)
-    run = _compose(new, assistant, thread_id, thread_metadata=subject["thread_metadata"])
-    rows.mark_busy(tx, thread_id, metadata=_stamp(assistant), config=_thread_config(run))
-    return _add(rt, tx, tenant_id, run)
+    run = _compose(rt, new, assistant, thread_id, thread_metadata=subject["thread_metadata"])
+    return _accepted(run, rows.enqueue(tx, {**run, "tenant_id": tenant_id}))
 
 
-def _insert_stateless(
-    rt: Runtime, tx: Tx, tenant_id: str, assistant_id: str, new: NewRun
-) -> RunRow:
-    found = rows.get_assistant(tx, tenant_id, assistant_id)
-    assistant = _assistant(rt, tx, tenant_id, new, found)
-    temporary = new.on_completion == "delete"
-    run = _compose(new, assistant, new_id(), thread_metadata=None, temporary=temporary)
-    _add_thread(tx, tenant_id, run, assistant, temporary=temporary)
-    return _add(rt, tx, tenant_id, run)
-
-
-def _insert_with_thread(
-    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, assistant_id: str, new: NewRun
-) -> RunRow:
+def _accept_with_thread(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:
     if new.if_not_exists != "create":
         raise NotFound("Thread or assistant not found.")
-    found = rows.get_assistant(tx, tenant_id, assistant_id)
-    assistant = _assistant(rt, tx, tenant_id, new, found)
-    run = _compose(new, assistant, thread_id, thread_metadata={})
-    if not _add_thread(tx, tenant_id, run, assistant, temporary=False):
-        # Another request made it meanwhile, or it belongs to somebody else: the lock tells which.
-        subject = rows.lock_thread(tx, tenant_id, thread_id, assistant_id=assistant_id)
-        if subject is None:
-            raise NotFound("Thread or assistant not found.")
-        rows.mark_busy(tx, thread_id, metadata=_stamp(assistant), config=_thread_config(run))
-    return _add(rt, tx, tenant_id, run)
+    assistant = _assistant(rt, tx, tenant_id, new, None)
+    run = _compose(rt, new, assistant, thread_id, thread_metadata={})
+    made = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=False)
+    # Another request made the thread meanwhile; or it belongs to somebody else, and this finds nothing either.
+    return _accepted(run, made or rows.enqueue(tx, {**run, "tenant_id": tenant_id}))
 
 
-def _add_thread(
-    tx: Tx, tenant_id: str, run: Mapping[str, Any], assistant: RunRow, *, temporary: bool
-) -> bool:
-    return rows.insert_thread(
-        tx,
-        tenant_id,
-        run["thread_id"],
-        metadata=_stamp(assistant),
-        config=_thread_config(run),
-        temporary=temporary,
-    )
+def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRow:
+    assistant = _assistant(rt, tx, tenant_id, new, None)
+    temporary = new.on_completion == "delete"
+    run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
+    times = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=temporary)
+    return _accepted(run, times)
 
 
-def _add(rt: Runtime, tx: Tx, tenant_id: str, run: Mapping[str, Any]) -> RunRow:
-    timeout = rt.settings.run_timeout_seconds
-    times = rows.insert(tx, {**run, "tenant_id": tenant_id, "timeout_seconds": timeout})
+def _accepted(run: RunRow, times: RunRow | None) -> RunRow:
+    if times is None:
+        raise NotFound("Thread or assistant not found.")
     return {**run, **times, "status": RunStatus.PENDING.value, "error": None, "attempt": 0}
 
 
@@ -120,7 +99,7 @@ def resolve_assistant(rt: Runtime, given: str) -> str:
     if given in rt.manifest.graphs:
         return default_assistant_id(given)
     if is_uuid(given):
-        return given
+        return str(uuid.UUID(given))
     raise Invalid(
         f"Invalid assistant: '{given}'. Must be either:\n- A valid assistant UUID, or\n"
         f"- One of the registered graphs: {', '.join(rt.manifest.graphs)}"
@@ -129,6 +108,9 @@ def resolve_assistant(rt: Runtime, given: str) -> str:
 
 def _assistant(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun, found: RunRow | None) -> RunRow:
     """The assistant's row; a graph's default assistant is made on the spot if nobody has yet."""
+    if found is None:
+        assistant_id = resolve_assistant(rt, new.assistant_id)
+        found = rows.get_assistant(tx, tenant_id, assistant_id)
     if found is None and new.assistant_id in rt.manifest.graphs:
         assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[new.assistant_id])
         found = rows.get_assistant(tx, tenant_id, default_assistant_id(new.assistant_id))
@@ -141,14 +123,14 @@ def _stamp(assistant: RunRow) -> dict[str, str]:
     return {"graph_id": assistant["graph_id"], "assistant_id": assistant["assistant_id"]}
 
 
-def _thread_config(run: Mapping[str, Any]) -> dict[str, Any]:
+def _thread_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a thread shows of its last run's config: nothing that the server added."""
-    config: Mapping[str, Any] = run["kwargs"]["config"]
     shown = {key: config[key] for key in ("tags", "recursion_limit") if key in config}
     return {**shown, "configurable": {}}
 
 
 def _compose(
+    rt: Runtime,
     new: NewRun,
     assistant: RunRow,
     thread_id: str,
@@ -169,7 +151,7 @@ def _compose(
     }
     config = merge_config(
         assistant["config"],
-        new.config,
+        mirrored(new.config, new.context),
         configurable={
             **_checkpoint(new),
             **new.headers,
@@ -181,9 +163,9 @@ def _compose(
             "thread_id": thread_id,
             "graph_id": assistant["graph_id"],
             "assistant_id": assistant["assistant_id"],
-            "user_id": "",
         },
     )
+    config["configurable"].setdefault("user_id", "")
     kwargs = _kwargs(new, assistant, {**config, "metadata": metadata}, temporary=temporary)
     return {
         "run_id": run_id,
@@ -194,6 +176,9 @@ def _compose(
         "kwargs": kwargs,
         "multitask_strategy": new.multitask_strategy,
         "after_seconds": new.after_seconds,
+        "timeout_seconds": rt.settings.run_timeout_seconds,
+        "thread_metadata": _stamp(assistant),
+        "thread_config": _thread_config(config),
     }
 
 
@@ -230,7 +215,7 @@ def get(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> RunRow:
 
     :raises NotFound: there is no such run, or its thread is not there for clients.
     """
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         _visible_thread(tx, tenant_id, thread_id)
         run = rows.get(tx, tenant_id, thread_id, run_id)
     if run is None:
@@ -240,7 +225,7 @@ def get(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> RunRow:
 
 def find(rt: Runtime, tenant_id: str, run_id: str) -> RunRow:
     """A run by its id alone, as stateless clients know it. :raises NotFound:"""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         run = rows.find(tx, tenant_id, run_id)
     if run is None:
         raise NotFound("Not Found")
@@ -251,7 +236,7 @@ def list_(
     rt: Runtime, tenant_id: str, thread_id: str, *, limit: int, offset: int, status: str | None
 ) -> Sequence[RunRow]:
     """The runs of a thread, newest first. :raises ThreadNotFound:"""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         _visible_thread(tx, tenant_id, thread_id)
         return rows.list_(tx, tenant_id, thread_id, limit=limit, offset=offset, status=status)
 
@@ -263,7 +248,7 @@ def _visible_thread(tx: Tx, tenant_id: str, thread_id: str) -> None:
 
 def state(rt: Runtime, run_id: str) -> RunState | None:
     """Whether a run is over, as Postgres has it. None means there is no such run."""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         row = rows.state(tx, run_id)
     if row is None:
         return None
@@ -272,10 +257,13 @@ def state(rt: Runtime, run_id: str) -> RunState | None:
 
 def final_values(rt: Runtime, run_id: str, thread_id: str) -> bytes:
     """What a client that waited is told when the stream cannot tell: JSON, read from Postgres."""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         run = rows.state(tx, run_id)
         if run is not None and run["status"] == RunStatus.ERROR:
             return encoder.dumps({"__error__": run["error"]})
         channels = thread_rows.state_channels(tx, [thread_id])
-        values = plain_values(tx, [thread_id], state_channels=channels)
-    return encoder.dumps(values.get(thread_id))
+        values = plain_values(tx, [thread_id], state_channels=channels).get(thread_id)
+        questions = thread_rows.interrupts(tx, thread_id)
+    if questions and isinstance(values, dict):
+        values = {**values, "__interrupt__": questions}
+    return encoder.dumps(values)

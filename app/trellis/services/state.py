@@ -88,7 +88,7 @@ def _with_graph(
     use: Use[T],
 ) -> T | None:
     """Call `use` on the process's loop with the thread's graph. None: nothing was saved on the thread."""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         thread = threads.visible(tx, tenant_id, thread_id)
         graph_id = thread["metadata"].get("graph_id")
         if not isinstance(graph_id, str) or not thread_rows.has_checkpoints(tx, thread_id):

@@ -47,7 +47,7 @@ def get(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
 
     :raises ThreadNotFound: there is none.
     """
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         return visible(tx, tenant_id, thread_id)
 
 
@@ -67,7 +67,7 @@ def values(rt: Runtime, thread_ids: Sequence[str]) -> dict[str, Any]:
     """The current values of threads, as plain data. A thread on which nothing was saved is left out."""
     if not thread_ids:
         return {}
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         channels = threads.state_channels(tx, thread_ids)
         return plain_values(tx, thread_ids, state_channels=channels)
 
@@ -89,11 +89,11 @@ def patch(
 
 def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """A page of the threads that match."""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         return threads.search(tx, tenant_id, query=query, page=page)
 
 
 def count(rt: Runtime, tenant_id: str, *, query: Query) -> int:
     """How many threads match."""
-    with rt.engine.connect() as tx:
+    with rt.autocommit.connect() as tx:
         return threads.count(tx, tenant_id, query=query)

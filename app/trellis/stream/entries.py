@@ -89,7 +89,13 @@ def order(entry_id: bytes) -> tuple[int, int]:
 
 def size(items: Iterable[Item]) -> int:
     """Bytes that the items hold, about."""
-    return sum(len(item.frame) if isinstance(item, Event) else 100 for item in items)
+    return sum(_weight(item) for item in items)
+
+
+def _weight(item: Item) -> int:
+    if isinstance(item, Event):
+        return len(item.frame)
+    return len(item.values or b"") if isinstance(item, End) else 0
 
 
 @lru_cache(maxsize=4096)

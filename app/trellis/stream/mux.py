@@ -63,7 +63,7 @@ class Mux:
             self._unblocking = loop.create_task(self._unblock())
 
     def remove(self, feed: Feed) -> None:
-        """Read it no more. The read under way may still return it; that is ignored."""
+        """Read it no more. The read under way may still deliver to it."""
         if self._feeds.get(feed.key) is feed:
             del self._feeds[feed.key]
         if not self._feeds:
@@ -96,8 +96,7 @@ class Mux:
 
     async def _read(self) -> None:
         if not self._line.is_open:
-            (answer,) = await self._line.ask(("CLIENT", "ID"))
-            self._client_id = int(answer)
+            await self._get_known()
         await self._pause()
         feeds = list(self._feeds.values())
         if not feeds:
@@ -112,9 +111,17 @@ class Mux:
             raise answer
         by_key = {feed.key: feed for feed in feeds}
         for key, entries in answer or ():
-            feed = by_key[key]
-            if self._feeds.get(key) is feed:
-                feed.deliver(entries)
+            by_key[key].deliver(entries)
+
+    async def _get_known(self) -> None:
+        """Learn by which id to unblock this connection, and whether that is allowed here."""
+        (client_id,) = await self._line.ask(("CLIENT", "ID"))
+        (answer,) = await self._line.ask(("CLIENT", "UNBLOCK", client_id))
+        if isinstance(answer, ResponseError):
+            telemetry.log().warning(log.UNBLOCK_REFUSED, error=str(answer))
+            self._block_ms = _BLOCK_MS_WITHOUT_UNBLOCK
+        else:
+            self._client_id, self._block_ms = client_id, _BLOCK_MS
 
     def _command(self, feeds: Sequence[Feed]) -> tuple[str | bytes | int, ...]:
         count = min(500, max(16, _ENTRIES_PER_READ // len(feeds)))
@@ -134,9 +141,6 @@ class Mux:
         while self._reading and self._joined and self._block_ms == _BLOCK_MS:
             try:
                 await log.execute(self._control, "CLIENT", "UNBLOCK", self._client_id)
-            except ResponseError as error:
-                telemetry.log().warning(log.UNBLOCK_REFUSED, error=str(error))
-                self._block_ms = _BLOCK_MS_WITHOUT_UNBLOCK
             except (RedisError, OSError):
                 return
             # The command may overtake the read that it is to end: look again until that read has ended.

@@ -16,28 +16,32 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from redis.exceptions import RedisError
 
 from trellis import telemetry
-from trellis.domain.runs import ACTIVE
+from trellis.domain.runs import RunState
 from trellis.stream import log
-from trellis.stream.entries import BEAT, GAP, Beat, End, Entry, Event, Gap, Item, Position, size
+from trellis.stream.entries import (
+    BEAT,
+    GAP,
+    Beat,
+    End,
+    Entry,
+    Event,
+    Gap,
+    Item,
+    Position,
+    order,
+    size,
+)
 from trellis.stream.mux import Mux
 
-__all__ = ["Beat", "End", "Event", "Gap", "Item", "Reader", "RunState", "Status", "Timing"]
+__all__ = ["Beat", "End", "Event", "Gap", "Item", "Reader", "Status", "Timing"]
 
 _PAGE = 500
 _CONNECTIONS = 8
 _REDIS_ERRORS = (RedisError, OSError)
-
-
-class RunState(Protocol):
-    """What Postgres says of a run."""
-
-    @property
-    def status(self) -> str: ...
 
 
 #: Asks Postgres. None: there is no such run.
@@ -49,8 +53,9 @@ class Timing:
     """When a follower speaks up, and what it may hold."""
 
     beat_seconds: float = 5.0
-    #: A run that is over before anybody follows it is noticed after this, not after a whole beat.
-    first_check_seconds: float = 0.25
+    #: A run that is over and forgotten is noticed after this, not after a whole beat. Longer than most
+    #: runs wait for their worker, because each of those would cost a query.
+    first_check_seconds: float = 1.0
     #: While Redis is down, Postgres is asked this often, at random between the two.
     down_check_seconds: tuple[float, float] = (1.0, 5.0)
     #: The worker commits the end first and appends it then: how long the log may lag behind.
@@ -133,7 +138,9 @@ class _Feed:
         held = size(items)
         for follower in tuple(self.followers):
             if follower.ahead:
-                fresh = follower.position.advance(entries)
+                seen = follower.position.order
+                unseen = [entry for entry in entries if order(entry[0]) > seen]
+                fresh = follower.position.advance(unseen)
                 follower.put(fresh, size(fresh))
                 follower.ahead = follower.position.order > self.position.order
             else:
@@ -307,7 +314,7 @@ class Reader:
         ) as error:  # the caller's database: it is asked again after the next silence
             telemetry.log().debug(log.READER_FAILED, run_id=follower.run_id, error=str(error))
             return
-        if state is not None and state.status in ACTIVE:
+        if state is not None and not state.is_over:
             return
         follower.final = End(None if state is None else state.status, None)
         follower.final_at = asyncio.get_running_loop().time()

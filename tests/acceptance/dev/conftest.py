@@ -28,10 +28,14 @@ FOREIGN = ("DATABASE_URL", "DATABASE_URI", "POSTGRES_URI", "REDIS_URL", "REDIS_U
 COMMAND = (sys.executable, "-P", "-m", "trellis.cli", "dev", "--port", "20240")
 
 GRAPH = """
+    import asyncio
+
     from langgraph.graph import START, MessagesState, StateGraph
 
 
-    def answer(state: MessagesState):
+    async def answer(state: MessagesState):
+        if state["messages"][-1].content == "sleep":
+            await asyncio.sleep(600)
         return {"messages": [("ai", "first")]}
 
 

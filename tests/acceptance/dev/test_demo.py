@@ -39,7 +39,7 @@ def test_demo(bare_folder: Path) -> None:
     told = " ".join(demo.stdout.split())
     for part in (
         "another one claims the run",
-        "calculate: (17 + 4) * 2",
+        "calls calculate((17 + 4) * 2)",
         "That is 42.",
         "Refund 49.90 EUR for order A-1042: arrived broken. Pay it?",
         "is interrupted",

@@ -1,9 +1,10 @@
 import contextlib
-import io
 import json
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,11 @@ def test_dev__says_what_to_paste_and_it_works(running: Any) -> None:
     assert answer.json()["messages"][-1]["content"] == "first"
 
     begin = lines.index("from langgraph_sdk import get_sync_client")
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec("\n".join(lines[begin : begin + 4]), {})
-    assert "first" in printed.getvalue()
+    snippet = "\n".join(lines[begin : begin + 4])
+    printed = subprocess.run(
+        [sys.executable, "-c", snippet], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "first" in printed.stdout
 
 
 def test_dev__a_second_time_on_the_same_data(running: Any, start: Any) -> None:
@@ -139,6 +142,23 @@ def test_dev__keeps_the_data(start: Any) -> None:
     with get_sync_client(url=again.instance().url) as client:
         assert client.threads.get(thread_id)["metadata"] == {"kept": True}
     assert again.interrupt() == 0
+
+
+def test_dev__interrupted_twice(start: Any) -> None:
+    dev = start(env={"TRELLIS_DRAIN_SECONDS": "600"}, data="twice")
+    question: dict[str, Any] = {"messages": [{"role": "user", "content": "sleep"}]}
+    with get_sync_client(url=dev.instance().url) as client:
+        client.runs.create(None, "agent", input=question)
+    assert dev.says("run.claimed")
+    family = dev.family()
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.says("worker.draining")
+
+    dev.process.send_signal(signal.SIGINT)
+
+    # Well before the worker's time is over.
+    assert dev.process.wait(END_SECONDS) == 0
+    assert all_gone(family)
 
 
 def test_dev__killed(start: Any) -> None:

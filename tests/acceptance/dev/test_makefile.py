@@ -53,9 +53,4 @@ def test_make_venv__past_a_python_that_does_not_run(checkout: Path) -> None:
     assert answer.stdout.startswith("Making .venv with Python 3.1")
     version = "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))"
     subprocess.run([checkout / ".venv" / "bin" / "python", "-c", version], check=True)
-
-
-def test_make_venv__once(checkout: Path) -> None:
-    make(checkout, "venv", path=os.environ["PATH"])
-
     assert make(checkout, "venv", path=os.environ["PATH"]).stdout == ""

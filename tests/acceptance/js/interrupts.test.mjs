@@ -43,17 +43,19 @@ test("update and resume", async () => {
   assert.equal(values.value, "new");
 });
 
-test("go on from an earlier checkpoint", async () => {
-  const [waiting] = await client.threads.getHistory(threadId);
+test("go back to an earlier checkpoint, and answer again", async () => {
   await client.runs.wait(threadId, "hitl", { command: { resume: "first" } });
+  const history = await client.threads.getHistory(threadId);
+  const start = history.find((state) => state.next[0] === "prepare");
 
-  const values = await client.runs.wait(threadId, "hitl", {
-    checkpointId: waiting.checkpoint.checkpoint_id,
-    command: { resume: "second" },
+  const again = await client.runs.wait(threadId, "hitl", {
+    checkpointId: start.checkpoint.checkpoint_id,
   });
+  const values = await client.runs.wait(threadId, "hitl", { command: { resume: "second" } });
 
+  assert.deepEqual(again.log, ["prepare"]);
+  assert.equal(again.__interrupt__[0].value.question, "approve?");
   assert.equal(values.answer, "second");
-  assert.equal((await client.threads.get(threadId)).values.answer, "second");
 });
 
 test("stop before a node, and go on", async () => {

@@ -236,8 +236,7 @@ def test_ids_that_are_none(
             path = fill(path, **{**ids, name: bad})
             client = app.test_client()
             body = {"assistant_id": "echo", "checkpoint": {}}
-            sent = {} if method == "GET" else {"json": body}
-            response = client.open(path, method=method, **sent)
+            response = client.open(path, method=method, json=None if method == "GET" else body)
             unharmed(response)
             assert response.status_code in (404, 422), endpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
+from trellis.api.app import create_app
 from trellis.dispatch.announce import QUEUE
 from trellis.domain.ids import default_assistant_id, new_id
+from trellis.runtime import Runtime, build
 from trellis.settings import Settings
 
 FIELDS = [
@@ -164,6 +167,16 @@ def test_create__parameters_reach_the_worker(client: FlaskClient, thread_id: str
     assert (kwargs["interrupt_before"], kwargs["interrupt_after"]) == ("*", ["shout"])
     assert kwargs["config"]["configurable"]["checkpoint_id"] == "c1"
     assert (kwargs["durability"], kwargs["checkpoint_during"]) == ("exit", False)
+
+
+def test_create__without_redis(rt: Runtime, settings: Settings) -> None:
+    no_redis = build(dataclasses.replace(settings, redis_url="redis://127.0.0.1:1/0"))
+    client = create_app(no_redis).test_client()
+
+    run = client.post("/runs", json={"assistant_id": "echo"}).get_json()
+
+    assert client.get(f"/runs/{run['run_id']}").get_json() == run
+    no_redis.close()
 
 
 def test_create_stateless(client: FlaskClient) -> None:

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from trellis.domain.ids import new_id
 
-EMPTY = {
+EMPTY: dict[str, Any] = {
     "values": {},
     "next": [],
     "tasks": [],

@@ -133,7 +133,7 @@ def test_body_too_large(app: Flask) -> None:
 
 
 def test_failure__that_nobody_foresaw(app: Flask) -> None:
-    def fail() -> None:
+    def fail() -> str:
         raise RuntimeError("secret")
 
     app.add_url_rule("/fail", "system.fail", fail)

@@ -37,6 +37,12 @@ def new_saver(backend: DirectBackend) -> Callable[[], Saver]:
 
 
 @pytest.fixture
+def cold_saver(backend: DirectBackend) -> Saver:
+    """A saver of a process that remembers nothing: what it reads is in the tables."""
+    return Saver(backend, serde=serializer())
+
+
+@pytest.fixture
 def count(engine: Engine) -> Count:
     """Rows of checkpoints, of blobs and of writes."""
 

@@ -63,7 +63,12 @@ def fan_out() -> Any:
     def step(state: State) -> dict[str, Any]:
         return {"log": [f"sub {state['total']}"]}
 
-    sub = StateGraph(State, output_schema=Log).add_node("step", step).add_edge(START, "step").compile()
+    sub = (
+        StateGraph(State, output_schema=Log)
+        .add_node("step", step)
+        .add_edge(START, "step")
+        .compile()
+    )
 
     def route(state: State) -> list[Send]:
         return [Send("sub", {"log": [], "total": n}) for n in range(4)]
@@ -71,8 +76,15 @@ def fan_out() -> Any:
     def gather(state: State) -> dict[str, Any]:
         return {"total": len(state["log"])}
 
-    graph = StateGraph(State).add_node("split", lambda _: {}).add_node("sub", sub).add_node("gather", gather)
-    graph.add_edge(START, "split").add_conditional_edges("split", route, ["sub"]).add_edge("sub", "gather")
+    graph = (
+        StateGraph(State)
+        .add_node("split", lambda _: {})
+        .add_node("sub", sub)
+        .add_node("gather", gather)
+    )
+    graph.add_edge(START, "split").add_conditional_edges("split", route, ["sub"]).add_edge(
+        "sub", "gather"
+    )
     return graph.compile()
 
 
@@ -100,7 +112,9 @@ def test_sync_graph__runs_on_the_same_saver(new_saver: NewSaver) -> None:
     assert with_saver(fan_out(), new_saver()).get_state(thread).values["total"] == 4
 
 
-def test_parallel_subgraphs__have_namespaces_of_their_own(new_saver: NewSaver, backend: DirectBackend) -> None:
+def test_parallel_subgraphs__have_namespaces_of_their_own(
+    new_saver: NewSaver, backend: DirectBackend
+) -> None:
     thread_id = new_id()
     asyncio.run(with_saver(fan_out(), new_saver()).ainvoke({"log": [], "total": 0}, of(thread_id)))
     namespaces = {
@@ -191,7 +205,9 @@ def test_message_changed_and_not_returned__does_not_reach_the_next_run(new_saver
         return {}
 
     thread = of(new_id())
-    asyncio.run(with_saver(chat(), new_saver()).ainvoke({"messages": [HumanMessage("y" * 3000)]}, thread))
+    asyncio.run(
+        with_saver(chat(), new_saver()).ainvoke({"messages": [HumanMessage("y" * 3000)]}, thread)
+    )
     read = new_saver().get_tuple(thread)
     assert read is not None
     spoil(read.checkpoint["channel_values"])  # type: ignore[arg-type]
@@ -277,9 +293,13 @@ def test_delta_channel_history__is_that_of_the_slow_walk(new_saver: NewSaver) ->
         slow = BaseCheckpointSaver.get_delta_channel_history(
             new_saver(), config=found.config, channels=["items", "nothing"]
         )
-        fast = new_saver().get_delta_channel_history(config=found.config, channels=["items", "nothing"])
+        fast = new_saver().get_delta_channel_history(
+            config=found.config, channels=["items", "nothing"]
+        )
         assert fast == slow
-        async_fast = new_saver().aget_delta_channel_history(config=found.config, channels=["items", "nothing"])
+        async_fast = new_saver().aget_delta_channel_history(
+            config=found.config, channels=["items", "nothing"]
+        )
         assert asyncio.run(async_fast) == slow
 
 
@@ -295,14 +315,24 @@ def test_value_that_cannot_be_stored__fails_its_run_only(new_saver: NewSaver) ->
     class Holder(TypedDict):
         socket: Any
 
-    graph = StateGraph(Holder).add_node("n", lambda _: {"socket": object()}).add_edge(START, "n").compile()
+    graph = (
+        StateGraph(Holder)
+        .add_node("n", lambda _: {"socket": object()})
+        .add_edge(START, "n")
+        .compile()
+    )
     with pytest.raises(TypeError, match="serializable"):
         with_saver(graph, new_saver()).invoke({"socket": None}, of(new_id()))
-    assert with_saver(fan_out(), new_saver()).invoke({"log": [], "total": 0}, of(new_id()))["total"] == 4
+    assert (
+        with_saver(fan_out(), new_saver()).invoke({"log": [], "total": 0}, of(new_id()))["total"]
+        == 4
+    )
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
-def test_metadata_that_jsonb_refuses__is_stored_all_the_same(new_saver: NewSaver, text: str) -> None:
+def test_metadata_that_jsonb_refuses__is_stored_all_the_same(
+    new_saver: NewSaver, text: str
+) -> None:
     thread = of(new_id())
     config: RunnableConfig = {**thread, "metadata": {"note": text, "deep": {"er": [text]}}}
     asyncio.run(with_saver(chat(), new_saver()).ainvoke({"messages": [HumanMessage(text)]}, config))

@@ -30,7 +30,11 @@ class State(TypedDict):
 
 def growing() -> Any:
     def more(state: State) -> dict[str, Any]:
-        return {"log": ["a line of some length " * 10], "total": len(state["log"]), "note": "n" * 100}
+        return {
+            "log": ["a line of some length " * 10],
+            "total": len(state["log"]),
+            "note": "n" * 100,
+        }
 
     return StateGraph(State).add_node("more", more).add_edge(START, "more").compile()
 
@@ -50,8 +54,9 @@ def turns(
     return result
 
 
-def state(new_saver: NewSaver, thread_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = growing().copy({"checkpointer": new_saver()}).get_state(of(thread_id)).values
+def state(saver: Saver, thread_id: str) -> dict[str, Any]:
+    graph = growing().copy({"checkpointer": saver})
+    found: dict[str, Any] = graph.get_state(of(thread_id)).values
     return found
 
 
@@ -63,7 +68,9 @@ def test_list__goes_over_pages_newest_first(new_saver: NewSaver) -> None:
     assert ids == sorted(ids, reverse=True)
 
     async def listed(**options: Any) -> list[str]:
-        return [found.checkpoint["id"] async for found in new_saver().alist(of(thread_id), **options)]
+        return [
+            found.checkpoint["id"] async for found in new_saver().alist(of(thread_id), **options)
+        ]
 
     assert asyncio.run(listed()) == ids
     assert asyncio.run(listed(limit=30)) == ids[:30]
@@ -77,7 +84,9 @@ def test_list_without_a_thread__goes_over_all_of_them(new_saver: NewSaver) -> No
     for thread_id in threads:
         turns(new_saver, thread_id, 10)
     new_saver().copy_thread(threads[0], copy := new_id())
-    found = [(f.checkpoint["id"], f.config["configurable"]["thread_id"]) for f in new_saver().list(None)]
+    found = [
+        (f.checkpoint["id"], f.config["configurable"]["thread_id"]) for f in new_saver().list(None)
+    ]
     assert len(found) == len(set(found)) == 120
     assert {thread_id for _, thread_id in found} == {*threads, copy}
 
@@ -88,23 +97,27 @@ def test_filter__is_containment_and_takes_anything(new_saver: NewSaver) -> None:
     turns(new_saver, thread_id, 1)
     assert len(list(new_saver().list(of(thread_id), filter={"run_id": run_id}))) == 3
     assert len(list(new_saver().list(of(thread_id), filter={"parents": {}}))) == 6
-    assert list(new_saver().list(of(thread_id), filter={"'; DROP TABLE checkpoint; --": "%s\0"})) == []
+    assert (
+        list(new_saver().list(of(thread_id), filter={"'; DROP TABLE checkpoint; --": "%s\0"})) == []
+    )
 
 
-def test_copy__is_complete_and_independent(new_saver: NewSaver) -> None:
+def test_copy__is_complete_and_independent(new_saver: NewSaver, cold_saver: Saver) -> None:
     source, target, runs = new_id(), new_id(), [new_id() for _ in range(6)]
     expected = turns(new_saver, source, 6, run_ids=runs)
     new_saver().copy_thread(source, target)
     new_saver().delete_for_runs(runs[3:])
     new_saver().delete_thread(source)
-    assert state(new_saver, target) == expected
+    assert state(cold_saver, target) == expected
     assert len(list(new_saver().list(of(target)))) == 18
     assert list(new_saver().list(of(source))) == []
     grown = turns(new_saver, target, 1)
     assert grown["log"][:-4] == expected["log"]
 
 
-def test_prune__keeps_the_values_of_the_latest_and_what_they_build_on(new_saver: NewSaver, count: Count) -> None:
+def test_prune__keeps_the_values_of_the_latest_and_what_they_build_on(
+    new_saver: NewSaver, cold_saver: Saver, count: Count
+) -> None:
     thread_id, other = new_id(), new_id()
     expected, untouched = turns(new_saver, thread_id, 12), turns(new_saver, other, 1)
     before = count()
@@ -112,8 +125,8 @@ def test_prune__keeps_the_values_of_the_latest_and_what_they_build_on(new_saver:
     checkpoints, blobs, _ = count()
     assert checkpoints == 1 + 3
     assert blobs < before[1] / 3
-    assert state(new_saver, thread_id) == expected
-    assert state(new_saver, other) == untouched
+    assert state(cold_saver, thread_id) == expected
+    assert state(cold_saver, other) == untouched
     assert turns(new_saver, thread_id, 1)["log"][:-4] == expected["log"]
 
 
@@ -129,24 +142,28 @@ def test_prune__refuses_another_strategy(new_saver: NewSaver, engine: Engine) ->
         prune(tx, [new_id()], strategy="keep_some")
 
 
-def test_deleting_a_run__gives_back_the_state_before_it(new_saver: NewSaver, count: Count) -> None:
+def test_deleting_a_run__gives_back_the_state_before_it(
+    new_saver: NewSaver, cold_saver: Saver, count: Count
+) -> None:
     thread_id, runs = new_id(), [new_id() for _ in range(3)]
     expected = turns(new_saver, thread_id, 5)
     before = count()
     turns(new_saver, thread_id, 3, run_ids=runs)
     assert count()[0] == before[0] + 9
     new_saver().delete_for_runs(runs)
-    assert state(new_saver, thread_id) == expected
+    assert state(cold_saver, thread_id) == expected
     assert count() == before
 
 
-def test_deleting_a_run_in_the_middle__keeps_what_later_ones_build_on(new_saver: NewSaver) -> None:
+def test_deleting_a_run_in_the_middle__keeps_what_later_ones_build_on(
+    new_saver: NewSaver, cold_saver: Saver
+) -> None:
     thread_id, runs = new_id(), [new_id() for _ in range(3)]
     turns(new_saver, thread_id, 3)
     turns(new_saver, thread_id, 3, run_ids=runs)
     expected = turns(new_saver, thread_id, 1)
     new_saver().delete_for_runs(runs)
-    assert state(new_saver, thread_id) == expected
+    assert state(cold_saver, thread_id) == expected
 
 
 def test_deleting_a_thread__leaves_no_row(new_saver: NewSaver, count: Count) -> None:
@@ -185,7 +202,11 @@ def test_plain_values__of_a_state_that_is_one_channel(new_saver: NewSaver, engin
     graph = StateGraph(int).add_node("n", lambda n: n + 1).add_edge(START, "n").compile()
     graph.copy({"checkpointer": new_saver()}).invoke(1, of(thread_id))
     with engine.begin() as tx:
-        assert plain_values(tx, [thread_id], state_channels={thread_id: "__root__"}) == {thread_id: 2}
+        assert plain_values(tx, [thread_id], state_channels={thread_id: "__root__"}) == {
+            thread_id: 2
+        }
         assert plain_values(tx, [thread_id], state_channels={}) == {thread_id: 2}
-        assert plain_values(tx, [thread_id], state_channels={thread_id: ["other"]}) == {thread_id: {}}
+        assert plain_values(tx, [thread_id], state_channels={thread_id: ["other"]}) == {
+            thread_id: {}
+        }
         assert plain_values(tx, [], state_channels={}) == {}

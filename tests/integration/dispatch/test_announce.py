@@ -50,7 +50,9 @@ def test_announce(redis_url):
 def test_announce__broker_down():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        announce = Announcer(connect(f"redis://127.0.0.1:{closed.getsockname()[1]}", max_connections=2))
+        announce = Announcer(
+            connect(f"redis://127.0.0.1:{closed.getsockname()[1]}", max_connections=2)
+        )
     started = time.monotonic()
 
     told = [announce("r-1", "echo") for _ in range(50)]

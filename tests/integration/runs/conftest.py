@@ -20,7 +20,16 @@ DEFAULTS = {
     "kwargs": {"input": 1},
     "after_seconds": 0,
     "timeout_seconds": 60,
+    "thread_metadata": {},
+    "thread_config": {},
 }
+
+
+@pytest.fixture
+def defaults() -> dict[str, object]:
+    """The columns of a run that most tests do not care for."""
+    return dict(DEFAULTS)
+
 
 SUCCESS = Outcome(status=RunStatus.SUCCESS)
 
@@ -33,34 +42,39 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def a_thread(engine: Engine) -> Callable[..., str]:
-    def make(*, temporary: bool = False) -> str:
-        thread_id = new_id()
+def a_run(engine: Engine) -> Callable[..., str]:
+    """Accept a run: on the given thread, or on one made for it."""
+
+    def make(
+        thread_id: str | None = None, *, new_thread: str | None = None, **values: object
+    ) -> str:
+        temporary = bool(values.pop("temporary", False))
+        row = {
+            **DEFAULTS,
+            "run_id": new_id(),
+            "thread_id": thread_id or new_thread or new_id(),
+            "assistant_id": new_id(),
+            **values,
+        }
         with engine.begin() as tx:
-            runs.insert_thread(
-                tx, "default", thread_id, metadata={}, config={}, temporary=temporary
-            )
-        return thread_id
+            if thread_id is None:
+                assert runs.enqueue_with_thread(tx, row, temporary=temporary)
+            else:
+                assert runs.enqueue(tx, row)
+        return str(row["run_id"])
 
     return make
 
 
 @pytest.fixture
-def a_run(engine: Engine, a_thread: Callable[..., str]) -> Callable[..., str]:
-    """Accept a run; on a thread of its own unless one is given."""
+def a_thread(engine: Engine) -> Callable[[], str]:
+    """An idle thread."""
 
-    def make(thread_id: str | None = None, **values: object) -> str:
-        run_id = new_id()
-        row = {
-            **DEFAULTS,
-            "run_id": run_id,
-            "thread_id": thread_id or a_thread(),
-            "assistant_id": new_id(),
-            **values,
-        }
+    def make() -> str:
+        thread_id = new_id()
         with engine.begin() as tx:
-            runs.insert(tx, row)
-        return run_id
+            tx.execute(text("INSERT INTO thread (thread_id) VALUES (:t)"), {"t": thread_id})
+        return thread_id
 
     return make
 

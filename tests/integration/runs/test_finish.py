@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from trellis.db import runs
+from trellis.domain.ids import new_id
 from trellis.domain.runs import TERMINAL, TRANSITIONS, Outcome, RunStatus, ThreadStatus
 
 ERROR = Outcome(
@@ -23,7 +24,11 @@ ERROR = Outcome(
 def lose(engine, claim):
     """Let the lease of a claim run out, and sweep."""
     with engine.begin() as tx:
-        tx.execute(text("UPDATE run SET lease_expires_at = now() - interval '1 s' WHERE status = 'running'"))
+        tx.execute(
+            text(
+                "UPDATE run SET lease_expires_at = now() - interval '1 s' WHERE status = 'running'"
+            )
+        )
     with engine.begin() as tx:
         return runs.rescue(tx, claim.run_id, claim.thread_id, backoff_seconds=0)
 
@@ -61,11 +66,15 @@ def test_terminal_status_is_final(engine, a_run, claim, finish, status):
     other = next(s for s in sorted(TERMINAL) if s != status)
 
     with pytest.raises(IntegrityError, match="is final"), engine.begin() as tx:
-        tx.execute(text("UPDATE run SET status = :s WHERE run_id = :r"), {"s": other, "r": taken.run_id})
+        tx.execute(
+            text("UPDATE run SET status = :s WHERE run_id = :r"), {"s": other, "r": taken.run_id}
+        )
 
 
 def test_transitions_name_every_status_of_the_table(one):
-    check = one("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_run_status'")
+    check = one(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_run_status'"
+    )
 
     assert set(re.findall(r"'(\w+)'", check)) == set(TRANSITIONS)
     assert {s for s, then in TRANSITIONS.items() if not then} == TERMINAL
@@ -91,7 +100,10 @@ def test_settle_threads__nothing_waits(engine, a_run, claim, finish, one):
     with engine.begin() as tx:
         assert runs.settle_threads(tx, [(taken, ERROR)]) == {}
     assert one("SELECT status FROM thread WHERE thread_id = :t", t=taken.thread_id) == "error"
-    assert one("SELECT error->>'message' FROM thread WHERE thread_id = :t", t=taken.thread_id) == "boom"
+    assert (
+        one("SELECT error->>'message' FROM thread WHERE thread_id = :t", t=taken.thread_id)
+        == "boom"
+    )
 
 
 def test_renew__after_the_lease_was_lost(engine, a_run, claim):
@@ -165,11 +177,11 @@ def test_hold__after_a_takeover(engine, a_run, claim):
         assert runs.hold(tx, [first]) == set()
 
 
-def test_delete_expired_threads(engine, a_thread, a_run, claim, finish, one):
+def test_delete_expired_threads(engine, a_run, claim, finish, one):
     """Race 39: a thread past its time goes with all it has, unless a run is active on it."""
-    over, active = a_thread(temporary=True), a_thread(temporary=True)
-    finish(claim(a_run(over)))
-    a_run(active)
+    active = new_id()
+    finish(claim(a_run(temporary=True)))
+    a_run(new_thread=active, temporary=True)
     with engine.begin() as tx:
         tx.execute(text("UPDATE thread SET expires_at = now() - interval '1 s'"))
 

@@ -10,6 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from trellis.db import checkpoints
+from trellis.db.engine import new_engine
 from trellis.db.rounds import Finish, Read, Release, Take, Write
 from trellis.db.writer import Writer
 from trellis.domain.runs import Claim, Outcome, RunStatus
@@ -19,10 +20,12 @@ SUCCESS = Outcome(status=RunStatus.SUCCESS)
 
 
 @pytest.fixture
-def writer(engine) -> Iterator[Writer]:
-    writer = Writer(engine, cache=checkpoints.Cache(), patience_seconds=5)
+def writer(database_url) -> Iterator[Writer]:
+    own = new_engine(database_url, pool_size=1)
+    writer = Writer(own, cache=checkpoints.Cache(), patience_seconds=5)
     yield writer
     writer.close()
+    own.dispose()
 
 
 def take(writer: Writer, run_id: str, lease: float = 15) -> Claim:
@@ -130,7 +133,9 @@ def test_read__sees_what_was_queued_before(writer, a_run):
     claim = take(writer, a_run())
     writer.later(a_row(claim))
 
-    seen = writer.submit(Read(query=lambda tx: tx.execute(text("SELECT count(*) FROM checkpoint")).scalar()))
+    seen = writer.submit(
+        Read(query=lambda tx: tx.execute(text("SELECT count(*) FROM checkpoint")).scalar())
+    )
 
     assert seen.result(10) == 1
 
@@ -172,7 +177,11 @@ def test_round__connections_are_cut(writer, engine, a_run, one):
     """A database that restarts is waited for."""
     claim = take(writer, a_run())
     with engine.connect() as tx:
-        tx.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"))
+        tx.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+        )
 
     writer.later(a_row(claim))
     writer.submit(Finish(claim=claim, outcome=SUCCESS)).result(10)
@@ -198,3 +207,27 @@ def test_round__many_threads(writer, a_run, one):
 
     assert one("SELECT count(*) FROM checkpoint") == 200
     assert one("SELECT count(*) FROM run WHERE status = 'success'") == 40
+
+
+PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'runs_%'"
+
+
+def count(writer: Writer, query: str) -> int:
+    return writer.submit(Read(query=lambda tx: tx.execute(text(query)).scalar())).result(10)
+
+
+def test_round__plans_each_statement_once(writer, a_run):
+    take(writer, a_run())
+    first = count(writer, PREPARED)
+    take(writer, a_run())
+
+    assert first == count(writer, PREPARED) > 0
+
+
+def test_round__a_pooler_took_the_prepared_statements_away(writer, a_run):
+    """PgBouncer in transaction mode: go on without them, for good."""
+    take(writer, a_run())
+    writer.submit(Read(query=lambda tx: tx.execute(text("DEALLOCATE ALL")))).result(10)
+
+    assert take(writer, a_run()).attempt == 1
+    assert count(writer, PREPARED) == 0

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from trellis.dev.embedded import Server, start_valkey
-from trellis.domain.runs import Claim
+from trellis.domain.runs import Claim, RunState, RunStatus
 from trellis.stream.reader import End, Event, Item, Reader, Timing
 from trellis.stream.writer import EventWriter, Limits
 
@@ -30,17 +30,17 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 class Run:
     """What Postgres would say of a run."""
 
-    status: str
+    status: RunStatus
     asked: int = 0
 
-    async def __call__(self) -> Run:
+    async def __call__(self) -> RunState:
         self.asked += 1
-        return self
+        return RunState(status=self.status, fence=1, error=None)
 
 
 @pytest.fixture
 def running() -> Run:
-    return Run("running")
+    return Run(RunStatus.RUNNING)
 
 
 @pytest.fixture

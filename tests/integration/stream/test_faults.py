@@ -13,7 +13,8 @@ import redis
 
 from integration.stream.conftest import QUICK, Run, claim, collect, data, until
 from trellis.dev.embedded import Server, start_valkey
-from trellis.stream.reader import Beat, End, Gap, Item, Reader
+from trellis.domain.runs import RunStatus
+from trellis.stream.reader import Beat, End, Gap, Item, Reader, Timing
 from trellis.stream.writer import EventWriter, Limits
 
 pytestmark = pytest.mark.anyio
@@ -46,15 +47,16 @@ async def keep(reader: Reader, run: Run, items: list[Item]) -> None:
 async def test_flush__every_key_is_gone_and_the_run_ends(
     writer: EventWriter, reader: Reader, client: redis.Redis
 ) -> None:
-    run = Run("running")
-    following = asyncio.create_task(collect(reader, run))
+    run, items = Run(RunStatus.RUNNING), list[Item]()
+    following = asyncio.create_task(keep(reader, run, items))
     writer.send(claim(), "custom", b"1")
-    await writer.flush()
+    await until(lambda: len(items) == 1)
 
     client.flushall()
-    run.status = "success"
+    run.status = RunStatus.SUCCESS
+    await asyncio.wait_for(following, 5)
 
-    assert data(await following) == ["1", "End success"]
+    assert items[-1] == End("success", None)
 
 
 async def test_flush__the_stream_goes_on_with_a_gap_for_who_missed_something(
@@ -79,14 +81,14 @@ async def test_flush__the_stream_goes_on_with_a_gap_for_who_missed_something(
 async def test_freeze__a_client_hears_beats_and_the_end(
     own_valkey: Server, writer: EventWriter, reader: Reader
 ) -> None:
-    run, items = Run("running"), list[Item]()
+    run, items = Run(RunStatus.RUNNING), list[Item]()
     following = asyncio.create_task(keep(reader, run, items))
     writer.send(claim(), "custom", b"1")
     await until(lambda: len(items) == 1)
     os.kill(own_valkey.pid, signal.SIGSTOP)
 
     await until(lambda: sum(isinstance(item, Beat) for item in items) >= 3)
-    run.status = "success"
+    run.status = RunStatus.SUCCESS
     await asyncio.wait_for(following, 5)
 
     assert items[-1] == End("success", None)
@@ -135,26 +137,40 @@ async def test_kill__what_was_sent_meanwhile_arrives_when_redis_is_back(
 async def test_kill__postgres_tells_the_end(
     own_valkey: Server, writer: EventWriter, reader: Reader
 ) -> None:
-    run = Run("running")
+    run = Run(RunStatus.RUNNING)
     following = asyncio.create_task(collect(reader, run))
     await until(lambda: run.asked > 0)
     own_valkey.stop()
 
-    run.status = "timeout"
+    run.status = RunStatus.TIMEOUT
 
     assert await asyncio.wait_for(following, 5) == [End("timeout", None)]
+
+
+async def test_kill__postgres_is_asked_before_the_next_beat(own_valkey: Server) -> None:
+    run = Run(RunStatus.RUNNING)
+    timing = Timing(beat_seconds=30, first_check_seconds=30, down_check_seconds=(0.1, 0.2))
+    reader = Reader(own_valkey.url, timing=timing)
+    following = asyncio.create_task(collect(reader, run))
+    await asyncio.sleep(0.1)
+    own_valkey.stop()
+    run.status = RunStatus.ERROR
+
+    assert await asyncio.wait_for(following, 5) == [End("error", None)]
+
+    await reader.close()
 
 
 async def test_kill__a_client_that_comes_while_redis_is_down(
     own_valkey: Server, reader: Reader
 ) -> None:
     own_valkey.stop()
-    run = Run("running")
+    run = Run(RunStatus.RUNNING)
     fresh = asyncio.create_task(collect(reader, run))
     again = asyncio.create_task(collect(reader, run, after="17-0"))
     await until(lambda: run.asked > 4)
 
-    run.status = "success"
+    run.status = RunStatus.SUCCESS
 
     assert await fresh == [End("success", None)]
     assert await again == [End("success", None)]
@@ -172,6 +188,9 @@ async def test_kill__sending_is_bounded_and_the_largest_run_pays(
     writer.send(claim("quiet"), "custom", b"1")
     for n in range(5_000):
         writer.send(claim("loud"), "custom", b"%d" % n)
+    while writer.waiting_events < 1_000:
+        writer.send(claim("loud"), "custom", b"0")
+    writer.send(claim("quiet"), "custom", b"2")
     writer.end(claim("quiet"), "success", None)
     writer.end(claim("loud"), "success", b"{}")
     assert writer.waiting_events <= 1_000
@@ -182,7 +201,7 @@ async def test_kill__sending_is_bounded_and_the_largest_run_pays(
     loud = await collect(reader, running, run_id="loud")
     again.stop()
 
-    assert data(quiet) == ["1", "End success"]
+    assert data(quiet) == ["1", "2", "End success"]
     assert isinstance(loud[0], Gap)
     assert isinstance(loud[-1], End)
     assert writer.waiting_events == 0
@@ -224,19 +243,19 @@ async def test_reader__beats_although_the_server_denies_the_wake_up(
     )  # fmt: skip
     url = own_valkey.url.replace(own_valkey.url.split("//")[1].split("@")[0], "poor:p")
     reader = Reader(url, prefix="t:", timing=QUICK)
-    first = asyncio.create_task(collect(reader, running, run_id="r0"))
+    quiet = asyncio.create_task(collect(reader, running, run_id="r0"))
     await asyncio.sleep(0.05)
     began = asyncio.get_running_loop().time()
-    second = asyncio.create_task(collect(reader, running))
+    following = asyncio.create_task(collect(reader, running))
     await asyncio.sleep(0.05)
-    third = asyncio.create_task(collect(reader, running, run_id="r2"))
-    for run_id in ("r0", "r1", "r2"):
-        writer.end(claim(run_id), "success", None)
+    writer.end(claim(), "success", None)
 
-    await asyncio.gather(first, second, third)
-    await reader.close()
+    assert data(await following) == ["End success"]
 
     assert asyncio.get_running_loop().time() - began < 1
+    quiet.cancel()
+    await asyncio.wait({quiet})
+    await reader.close()
 
 
 def _port(server: Server) -> int:

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from integration.stream.conftest import QUICK, Run, claim, collect, data, until
+from trellis.domain.runs import RunState, RunStatus
 from trellis.stream import sse
 from trellis.stream.reader import Beat, End, Event, Gap, Item, Reader
 from trellis.stream.writer import EventWriter, Limits
@@ -139,7 +140,7 @@ async def test_follow__from_now_on_after_the_end(
 async def test_follow__a_run_that_is_over_and_forgotten(reader: Reader) -> None:
     began = time.monotonic()
 
-    assert await collect(reader, Run("success")) == [End("success", None)]
+    assert await collect(reader, Run(RunStatus.SUCCESS)) == [End("success", None)]
 
     assert time.monotonic() - began < 1
 
@@ -155,12 +156,12 @@ async def test_follow__a_run_that_does_not_exist(reader: Reader) -> None:
 
 async def test_follow__the_end_entry_was_never_written(writer: EventWriter, reader: Reader) -> None:
     """The worker died between the commit and the append."""
-    run = Run("running")
+    run = Run(RunStatus.RUNNING)
     following = asyncio.create_task(collect(reader, run))
     writer.send(claim(), "custom", b"1")
     await writer.flush()
 
-    run.status = "error"
+    run.status = RunStatus.ERROR
 
     assert data(await following) == ["1", "End error"]
 
@@ -168,7 +169,7 @@ async def test_follow__the_end_entry_was_never_written(writer: EventWriter, read
 async def test_follow__the_end_entry_comes_after_the_commit_was_seen(
     writer: EventWriter, reader: Reader
 ) -> None:
-    following = asyncio.create_task(collect(reader, Run("success")))
+    following = asyncio.create_task(collect(reader, Run(RunStatus.SUCCESS)))
     await asyncio.sleep(QUICK.first_check_seconds + QUICK.end_lag_seconds / 2)
     writer.send(claim(), "custom", b"1")
     writer.end(claim(), "success", b"{}")
@@ -219,13 +220,12 @@ async def test_follow__asks_postgres_only_after_a_silence(
 
 
 async def test_follow__a_database_that_is_down_is_asked_again(reader: Reader) -> None:
-    answers = iter([ConnectionError("no database"), Run("success")])
+    answers = iter([False, True])
 
-    async def status() -> Run:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    async def status() -> RunState:
+        if not next(answers):
+            raise ConnectionError("no database")
+        return await Run(RunStatus.SUCCESS)()
 
     items = [item async for item in reader.follow("r1", status=status)]
 

@@ -124,10 +124,21 @@ def test_table():
     ]
 
 
-def test_table__without_a_peer():
+def test_table__leaves_out_empty_columns():
     head = table([Row(scenario="cpu", measure="8 at a time, runs/s", ours=9.0)]).splitlines()[0]
 
-    assert head.split() == ["scenario", "measure", "ours", "floor", "goal"]
+    assert head.split() == ["scenario", "measure", "ours"]
+
+
+def test_rows__parts_belong_to_their_sum():
+    cpu = "128 at a time, CPU ms/run"
+    ours = {cpu: 7.5, f"{cpu}, web": 2.5, f"{cpu}, worker": 5.0, "128 at a time, runs/s": 160.0}
+
+    found = rows({"echo": {"ours": [Record(values=ours)]}})
+
+    assert [row.measure for row in found] == [cpu, "128 at a time, runs/s"]
+    assert found[0].parts == {"web": 2.5, "worker": 5.0}
+    assert table(found).splitlines()[2].endswith("✓  web 2.50 + worker 5.00")
 
 
 def test_summary():

@@ -30,7 +30,13 @@ def test_unpack__refuses_an_unknown_tag() -> None:
 
 @pytest.mark.parametrize(
     ("current", "counter"),
-    [(None, "00000001"), ("", "00000001"), (7, "00000008"), (1.5, "00000002"), ("00000009.ab", "00000010")],
+    [
+        (None, "00000001"),
+        ("", "00000001"),
+        (7, "00000008"),
+        (1.5, "00000002"),
+        ("00000009.ab", "00000010"),
+    ],
 )
 def test_next_version__counts_on(current: Any, counter: str) -> None:
     assert codec.next_version(current).split(".")[0] == counter

@@ -79,7 +79,9 @@ new_elements = st.lists(
 )
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["append", "append", "append", "change", "remove", "insert", "fork", "restart", "swap"]),
+        st.sampled_from(
+            ["append", "append", "append", "change", "remove", "insert", "fork", "restart", "swap"]
+        ),
         st.integers(0, 10**6),
         new_elements,
     ),
@@ -107,7 +109,9 @@ def change_in_place(value: Any, n: int) -> bool:
 
 @settings(deadline=None, max_examples=200)
 @given(steps)
-def test_any_history__reads_back_as_it_was_written(history: list[tuple[str, int, list[Any]]]) -> None:
+def test_any_history__reads_back_as_it_was_written(
+    history: list[tuple[str, int, list[Any]]],
+) -> None:
     table = Table()
     value: list[Any] = [message(n) for n in range(20)]
     base: Chain | None = table.write(value, None)

@@ -78,13 +78,23 @@ MESSAGES = [
     messages.HumanMessage("hi", id="1", name="n", additional_kwargs={"a": {"b": [1]}}),
     messages.HumanMessage([{"type": "text", "text": "t"}, "more"]),
     messages.HumanMessage("with an extra field", colour="blue"),
-    messages.AIMessage("a", usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}),
-    messages.AIMessage("", tool_calls=[{"name": "f", "args": {"x": 1}, "id": "c", "type": "tool_call"}]),
     messages.AIMessage(
-        "", additional_kwargs={"tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{bad"}}]}
+        "a", usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    ),
+    messages.AIMessage(
+        "", tool_calls=[{"name": "f", "args": {"x": 1}, "id": "c", "type": "tool_call"}]
+    ),
+    messages.AIMessage(
+        "",
+        additional_kwargs={
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{bad"}}]
+        },
     ),
     messages.AIMessageChunk(
-        "", tool_call_chunks=[{"name": "f", "args": '{"x"', "id": "c", "index": 0, "type": "tool_call_chunk"}]
+        "",
+        tool_call_chunks=[
+            {"name": "f", "args": '{"x"', "id": "c", "index": 0, "type": "tool_call_chunk"}
+        ],
     ),
     messages.SystemMessage("s"),
     messages.ToolMessage("t", tool_call_id="c", artifact={"k": [1]}, status="error"),
@@ -103,7 +113,9 @@ def ext(code: int, *content: Any) -> bytes:
     return ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(content)))
 
 
-@pytest.mark.parametrize("value", [*SAFE, Colour.RED, Point(1, {2}), Model(name="n", inner={"a": 1})])
+@pytest.mark.parametrize(
+    "value", [*SAFE, Colour.RED, Point(1, {2}), Model(name="n", inner={"a": 1})]
+)
 def test_allowed_types__come_back_as_they_were(value: Any) -> None:
     found = round_trip(value, *OURS)
     assert found == value
@@ -182,7 +194,8 @@ def test_exceptions__are_stored_as_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "data"), [("pickle", pickle.dumps(1)), ("msgpack+aes", b"x"), ("", b""), ("msgpack", b"\xc1")]
+    ("kind", "data"),
+    [("pickle", pickle.dumps(1)), ("msgpack+aes", b"x"), ("", b""), ("msgpack", b"\xc1")],
 )
 def test_row_that_we_did_not_write__is_refused(kind: str, data: bytes) -> None:
     with pytest.raises(TrellisError):
@@ -210,11 +223,19 @@ def test_allow_list__lets_nothing_be_called_but_its_types() -> None:
 
 
 elements = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False)
+    | st.text(),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(st.text(), inner, max_size=3)
-        | st.builds(messages.HumanMessage, content=st.text(), additional_kwargs=st.dictionaries(st.text(), inner))
+        | st.builds(
+            messages.HumanMessage,
+            content=st.text(),
+            additional_kwargs=st.dictionaries(st.text(), inner),
+        )
         | st.builds(Point, x=st.integers(0, 9), y=inner)
     ),
     max_leaves=6,
@@ -229,7 +250,9 @@ def test_fingerprint__of_parts_adds_up(first: list[Any], second: list[Any]) -> N
 
 
 @given(st.lists(elements, max_size=20), st.lists(elements, max_size=20))
-def test_fingerprint__differs_whenever_what_is_stored_does(first: list[Any], second: list[Any]) -> None:
+def test_fingerprint__differs_whenever_what_is_stored_does(
+    first: list[Any], second: list[Any]
+) -> None:
     serde = serializer(OURS)
     if serde.dumps_typed(first) != serde.dumps_typed(second):
         assert fingerprint(first, serde=serde) != fingerprint(second, serde=serde)

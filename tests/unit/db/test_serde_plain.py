@@ -71,10 +71,16 @@ def shown(value: Any) -> Any:
         (Colour.RED, "red"),
         (Pair(1, {2}), {"a": 1, "b": [2]}),
         (Keys(secret="s", owner=UUID(int=1)), {"secret": "**********", "owner": str(UUID(int=1))}),
-        (Send("n", {"m": [messages.HumanMessage("hi", id="1")]}), {"node": "n", "arg": {"m": [HUMAN]}}),
+        (
+            Send("n", {"m": [messages.HumanMessage("hi", id="1")]}),
+            {"node": "n", "arg": {"m": [HUMAN]}},
+        ),
         (Interrupt(value=1, id="i"), {"value": 1, "id": "i"}),
         (_DeltaSnapshot([1, 2]), [1, 2]),
-        ({1: "a", None: "b", 1.5: "c", (1, 2): "d"}, {"1": "a", "null": "b", "1.5": "c", "(1, 2)": "d"}),
+        (
+            {1: "a", None: "b", 1.5: "c", (1, 2): "d"},
+            {"1": "a", "null": "b", "1.5": "c", "(1, 2)": "d"},
+        ),
         ({"deep": {1: {UUID(int=1)}}}, {"deep": {"1": [str(UUID(int=1))]}}),
         ("a lone \ud800", "a lone ?"),
     ],
@@ -94,7 +100,9 @@ def test_path__is_shown_as_text() -> None:
     "message",
     [
         messages.HumanMessage("hi", id="1"),
-        messages.AIMessage("a", tool_calls=[{"name": "f", "args": {}, "id": "c", "type": "tool_call"}]),
+        messages.AIMessage(
+            "a", tool_calls=[{"name": "f", "args": {}, "id": "c", "type": "tool_call"}]
+        ),
         messages.ToolMessage("t", tool_call_id="c"),
     ],
 )

@@ -28,6 +28,8 @@ def test_merge_config__reserved_keys_are_the_servers():
 
 
 def test_merge_context__mirrors_configurable():
-    assert merge_context({}, {}, None, {"configurable": {"model": "q", "user_id": "u"}}) == {"model": "q"}
+    assert merge_context({}, {}, None, {"configurable": {"model": "q", "run_id": "r"}}) == {
+        "model": "q"
+    }
     assert merge_context({"a": 1}, {}, {"b": 2}, {}) == {"a": 1, "b": 2}
     assert merge_context({}, {"configurable": {"a": 1}}, {"a": 2}, {}) == {"a": 2}

@@ -109,9 +109,7 @@ def test_context_of__a_dataclass_gets_only_what_it_knows():
 def test_interrupts_of__a_subgraphs_stand_under_the_inner_task():
     question = Interrupt(value="ok?", id="i1")
     inner = SimpleNamespace(id="inner", interrupts=[question], state=None)
-    outer = SimpleNamespace(
-        id="outer", interrupts=[question], state=SimpleNamespace(tasks=[inner])
-    )
+    outer = SimpleNamespace(id="outer", interrupts=[question], state=SimpleNamespace(tasks=[inner]))
     alone = SimpleNamespace(id="alone", interrupts=[question], state=None)
 
     found = driver.interrupts_of([outer, alone])

@@ -44,7 +44,11 @@ def test_events__messages_accumulate():
         for event in translator.events((), "messages", (AIMessageChunk(text, id="m"), META))
     ]
 
-    assert [name for name, _ in events] == ["messages/metadata", "messages/partial", "messages/partial"]
+    assert [name for name, _ in events] == [
+        "messages/metadata",
+        "messages/partial",
+        "messages/partial",
+    ]
     assert events[0][1] == {"m": {"metadata": META}}
     assert [data[0].content for _, data in events[1:]] == ["hel", "hello"]
     assert {type(data[0]) for _, data in events[1:]} == {AIMessage}

@@ -10,7 +10,7 @@ from trellis.db.checkpoints.cache import Cache, Place
 from trellis.db.checkpoints.chain import Chain, Link
 from trellis.db.checkpoints.codec import as_uuid, unpack_body
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.queries import execute
 from trellis.errors import TrellisError
 
 
@@ -53,7 +53,7 @@ def load(tx: Tx, keys: Sequence[Key], *, cache: Cache | None = None) -> list[Sto
     if not keys:
         return []
     keys = [key._replace(thread_id=as_uuid(key.thread_id, what="thread_id")) for key in keys]
-    rows = tx.exec_driver_sql(sql("checkpoints", "read_checkpoints"), columns(keys, Key._fields))
+    rows = execute(tx, "checkpoints", "read_checkpoints", columns(keys, Key._fields))
     heads = {n - 1: head([*keys[n - 1][:2], *rest]) for n, *rest in rows}
     stored = dict(zip(heads, fill(tx, list(heads.values()), cache=cache), strict=True))
     return [stored.get(n) for n in range(len(keys))]
@@ -112,8 +112,8 @@ def _read_chains(tx: Tx, wanted: Sequence[tuple[Place, str]]) -> dict[tuple[Plac
     flat = [(*place, version) for place, version in wanted]
     names = ("thread_id", "checkpoint_ns", "channel", "version")
     rows: dict[tuple[Place, str], tuple[Link, str | None]] = {}
-    for thread_id, ns, channel, version, kind, base, data in tx.exec_driver_sql(
-        sql("checkpoints", "read_blobs"), columns(flat, names)
+    for thread_id, ns, channel, version, kind, base, data in execute(
+        tx, "checkpoints", "read_blobs", columns(flat, names)
     ):
         rows[(thread_id, ns, channel), version] = Link(version, kind, bytes(data)), base
     return {(place, v): _chain(rows, place, v) for place, v in wanted if (place, v) in rows}
@@ -141,8 +141,8 @@ def read_writes(
     """The pending writes by checkpoint, each in the order in which a superstep applies them."""
     writes: dict[tuple[str, str, str], list[StoredWrite]] = defaultdict(list)
     if ids:
-        for thread_id, ns, checkpoint_id, task_id, channel, kind, data in tx.exec_driver_sql(
-            sql("checkpoints", "read_writes"), columns(ids, Key._fields)
+        for thread_id, ns, checkpoint_id, task_id, channel, kind, data in execute(
+            tx, "checkpoints", "read_writes", columns(ids, Key._fields)
         ):
             writes[thread_id, ns, checkpoint_id].append(
                 StoredWrite(task_id, channel, kind, bytes(data))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.queries import execute
 
 
 class CheckpointRow(NamedTuple):
@@ -73,7 +73,7 @@ def insert(tx: Tx, rows: Rows) -> None:
 def _insert(tx: Tx, statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     if rows:
         columns = map(list, zip(*rows, strict=True))
-        tx.exec_driver_sql(sql("checkpoints", statement), dict(zip(names, columns, strict=True)))
+        execute(tx, "checkpoints", statement, dict(zip(names, columns, strict=True)))
 
 
 def _last(rows: Iterable[CheckpointRow]) -> list[CheckpointRow]:

@@ -1,13 +1,12 @@
--- name: lock_thread
--- The thread, and the assistant that is to run on it. The row lock serialises creates, claims and finishes of one thread.
-SELECT t.thread_id::text, t.metadata AS thread_metadata, t.ttl_minutes,
+-- name: subject
+-- The thread a run is asked for on, and the assistant that is to run.
+SELECT t.thread_id::text, t.metadata AS thread_metadata,
        a.assistant_id::text, a.graph_id, a.config, a.context, a.metadata
   FROM thread t
   LEFT JOIN assistant a ON a.assistant_id = %(assistant_id)s::uuid AND a.tenant_id = %(tenant_id)s
  WHERE t.thread_id = %(thread_id)s::uuid
    AND t.tenant_id = %(tenant_id)s
    AND NOT t.temporary
-   FOR UPDATE OF t
 
 -- name: assistant
 SELECT assistant_id::text, graph_id, config, context, metadata
@@ -15,27 +14,45 @@ SELECT assistant_id::text, graph_id, config, context, metadata
  WHERE assistant_id = %(assistant_id)s::uuid
    AND tenant_id = %(tenant_id)s
 
--- name: insert_thread
--- A thread made for a run: by if_not_exists=create, or (temporary) for a stateless run.
-INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary)
-VALUES (%(thread_id)s::uuid, %(tenant_id)s, %(status)s, %(metadata)s::jsonb, %(config)s::jsonb, %(temporary)s)
-    ON CONFLICT (thread_id) DO NOTHING
-
--- name: insert
+-- name: enqueue
+-- Accept a run on a thread. The update locks the thread's row first, which serialises creates, claims and finishes
+-- of one thread; no row means that the thread is not there any more. One statement, so accepted or not.
+WITH busy AS (
+    UPDATE thread
+       SET status = 'busy',
+           metadata = metadata || %(thread_metadata)s::jsonb,
+           config = %(thread_config)s::jsonb,
+           updated_at = clock_timestamp()
+     WHERE thread_id = %(thread_id)s::uuid
+       AND tenant_id = %(tenant_id)s
+       AND NOT temporary
+    RETURNING thread_id
+)
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
                  run_after, timeout_seconds, hinted_at)
-VALUES (%(run_id)s::uuid, %(thread_id)s::uuid, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s,
-        %(multitask_strategy)s, %(metadata)s::jsonb, %(kwargs)s::json,
-        clock_timestamp() + %(after_seconds)s * interval '1 second', %(timeout_seconds)s, clock_timestamp())
+SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
+       %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
+       %(timeout_seconds)s, clock_timestamp()
+  FROM busy
 RETURNING created_at, updated_at
 
--- name: mark_busy
-UPDATE thread
-   SET status = 'busy',
-       metadata = metadata || %(metadata)s::jsonb,
-       config = %(config)s::jsonb,
-       updated_at = clock_timestamp()
- WHERE thread_id = %(thread_id)s::uuid
+-- name: enqueue_with_thread
+-- Accept a run on a thread made for it: by if_not_exists=create, or (temporary) for a stateless run. No row means
+-- that there is a thread with this id.
+WITH made AS (
+    INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary)
+    VALUES (%(thread_id)s::uuid, %(tenant_id)s, 'busy', %(thread_metadata)s::jsonb, %(thread_config)s::jsonb,
+            %(temporary)s)
+        ON CONFLICT (thread_id) DO NOTHING
+    RETURNING thread_id
+)
+INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
+                 run_after, timeout_seconds, hinted_at)
+SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
+       %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
+       %(timeout_seconds)s, clock_timestamp()
+  FROM made
+RETURNING created_at, updated_at
 
 -- name: get
 SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
@@ -80,7 +97,8 @@ SELECT t.thread_id::text, t.fence
 
 -- name: claim
 -- Second half, a statement of its own: its snapshot is taken after the thread locks are held, so it sees every run
--- that was running or finished by then. Takes the head of each thread, whichever run the hint named.
+-- that was running or finished by then. Takes the head of each thread, whichever run the hint named; a run that
+-- crashed stays the head until it is tried again, for the next one must not start from half of its state.
 WITH locked AS (
     SELECT *
       FROM unnest(%(thread_ids)s::uuid[], %(fences)s::bigint[], %(claim_ids)s::uuid[]) AS l (thread_id, fence, claim_id)
@@ -100,10 +118,11 @@ WITH locked AS (
                            FROM run x
                           WHERE x.thread_id = locked.thread_id
                             AND x.status = 'pending'
-                            AND x.run_after <= clock_timestamp()
+                            AND (x.run_after <= clock_timestamp() OR x.attempt > 0)
                           ORDER BY x.seq
                           LIMIT 1)
        AND run.status = 'pending'
+       AND run.run_after <= clock_timestamp()
        AND NOT EXISTS (SELECT 1 FROM run y WHERE y.thread_id = locked.thread_id AND y.status = 'running')
     RETURNING run.run_id, run.thread_id, run.fence, run.attempt, run.assistant_id, run.graph_id, run.kwargs, run.has_progress,
               extract(epoch FROM run.deadline_at - clock_timestamp())::float8 AS seconds_left
@@ -181,7 +200,7 @@ UPDATE thread
        state_updated_at = clock_timestamp(),
        expires_at = clock_timestamp() + CASE WHEN thread.temporary THEN interval '2 minutes'
                                              ELSE thread.ttl_minutes * interval '1 minute' END
-  FROM unnest(%(thread_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(interrupts)s::jsonb[])
+  FROM unnest(%(thread_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(interrupts)s::json[])
        AS o (thread_id, status, error, interrupts)
   LEFT JOIN LATERAL (SELECT r.run_id, r.graph_id, r.run_after
                        FROM run r
@@ -286,7 +305,8 @@ UPDATE run
                          FROM run o
                         WHERE o.thread_id = r.thread_id
                           AND (o.status = 'running'
-                               OR (o.status = 'pending' AND o.seq < r.seq AND o.run_after <= clock_timestamp())))
+                               OR (o.status = 'pending' AND o.seq < r.seq
+                                   AND (o.run_after <= clock_timestamp() OR o.attempt > 0))))
      ORDER BY r.run_after
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED)

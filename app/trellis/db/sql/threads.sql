@@ -48,3 +48,7 @@ SELECT t.thread_id::text, g.state_channels
 
 -- name: has_checkpoints
 SELECT EXISTS (SELECT 1 FROM checkpoint WHERE thread_id = %(thread_id)s::uuid) AS found
+
+-- name: interrupts
+-- Of a temporary thread too: whoever waits for its run is told.
+SELECT interrupts FROM thread WHERE thread_id = %(thread_id)s::uuid

@@ -1,0 +1,131 @@
+"""A worker is killed in the middle of runs, and another goes on from the last checkpoint."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from acceptance.course import Course, Held, hold
+from acceptance.system import System, running
+from acceptance.test_wire import frames
+
+ALL = ["one", "two", "three"]
+
+
+@pytest.fixture(scope="module")
+def system(new_system: Callable[..., System]) -> Iterator[System]:
+    with running(new_system()) as system:
+        system.start_web()
+        yield system
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as clients:
+        yield clients
+
+
+@dataclass
+class Crash:
+    """What was under way when the worker was killed, and went on with another one."""
+
+    waited: Held
+    streamed: Held
+    queued: str  #: a run that waited behind `waited`
+    asked: Held
+
+
+@pytest.fixture(scope="module")
+def crash(
+    system: System, clients: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+) -> Crash:
+    """kill -9 of a worker that holds three runs, while another one starts."""
+    victim = system.start_worker()
+    waited = hold(system, clients, tmp_path_factory.mktemp("waited"))
+    streamed = hold(
+        system, clients, tmp_path_factory.mktemp("streamed"), verb="stream", stream_mode="updates"
+    )
+    behind = {"assistant_id": "compiled", "input": {"said": []}}
+    queued = system.post(f"/threads/{waited.thread_id}/runs", behind)["run_id"]
+    asked = ask_and_answer(system, clients, Course(tmp_path_factory.mktemp("asked")))
+
+    victim.kill()
+    for held in (waited, streamed):
+        held.course.open("two")
+    asked.course.open("between")
+    system.start_worker()
+    return Crash(waited, streamed, queued, asked)
+
+
+def ask_and_answer(system: System, clients: ThreadPoolExecutor, course: Course) -> Held:
+    """Answer the first question of two, and stop between the two."""
+    thread_id = system.new_thread()
+    path = f"/threads/{thread_id}/runs/wait"
+    given = course.input(hold=("between",))
+    asked = system.post(path, {"assistant_id": "two_questions", "input": given})
+    assert asked["__interrupt__"][0]["value"] == "first?"
+    body = {"assistant_id": "two_questions", "command": {"resume": "yes"}}
+    client = clients.submit(system.request, "POST", path, body)
+    course.wait_until_notes("first=yes")
+    return Held(course, thread_id, client)
+
+
+def test_the_waiting_client_gets_its_answer(crash: Crash) -> None:
+    answer = crash.waited.client.result()
+
+    assert answer.status == 200
+    assert answer.json()["log"] == ALL
+
+
+def test_finished_steps_are_not_run_again(crash: Crash) -> None:
+    for held in (crash.waited, crash.streamed):
+        held.client.result()
+        assert [held.count(f">{step}") for step in ALL] == [1, 2, 1]
+        assert [held.count(f"<{step}") for step in ALL] == [1, 1, 1]
+
+
+def test_the_stream_goes_on_with_the_next_attempt(crash: Crash) -> None:
+    body = crash.streamed.client.result().body.replace(b": heartbeat\r\n\r\n", b"")
+
+    events = [(name, data) for name, data, _ in frames(body)]
+    run_id = events[0][1]["run_id"]
+    assert events == [
+        ("metadata", {"run_id": run_id, "attempt": 1}),
+        ("updates", {"one": {"log": ["one"]}}),
+        ("metadata", {"run_id": run_id, "attempt": 2}),
+        ("updates", {"two": {"log": ["two"]}}),
+        ("updates", {"three": {"log": ["three"]}}),
+    ]
+
+
+def test_history_has_no_step_twice(system: System, crash: Crash) -> None:
+    crash.streamed.client.result()
+
+    history = system.get(f"/threads/{crash.streamed.thread_id}/history?limit=20")
+
+    steps = [state["metadata"]["step"] for state in history]
+    assert steps == [3, 2, 1, 0, -1]
+
+
+def test_the_run_behind_is_executed_after(system: System, crash: Crash) -> None:
+    thread_id = crash.waited.thread_id
+
+    answer = system.request("GET", f"/threads/{thread_id}/runs/{crash.queued}/join")
+
+    assert answer.json()["said"] == ["compiled"]
+    [newest, first] = system.get(f"/threads/{thread_id}/runs")
+    assert (newest["status"], first["status"]) == ("success", "success")
+
+
+def test_an_answer_is_never_given_to_another_question(system: System, crash: Crash) -> None:
+    values = crash.asked.client.result().json()
+    path = f"/threads/{crash.asked.thread_id}/runs/wait"
+    body = {"assistant_id": "two_questions", "command": {"resume": "no"}}
+
+    [question] = values["__interrupt__"]
+    final = system.post(path, body)
+
+    assert question["value"] == "second?"
+    assert final["log"] == ["first=yes", "second=no"]
+    assert crash.asked.count("second=yes") == 0
