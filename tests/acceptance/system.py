@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ class System:
         """Send a request and read the whole answer."""
         with self.open(method, path, body, headers=headers) as response:
             headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, response.read())
+            return Answer(response.status, headers, _read(response))
 
     def post(self, path: str, body: Any) -> Any:
         """The JSON of a POST that must succeed."""
@@ -202,6 +203,17 @@ class Answer:
 
     def json(self) -> Any:
         return orjson.loads(self.body)
+
+
+def _read(response: HTTPResponse) -> bytes:
+    """The whole body. Heartbeats keep a connection from timing out, so the time is limited here."""
+    end = time.monotonic() + ANSWER_SECONDS
+    body = b""
+    while part := response.read1(1 << 20):
+        body += part
+        if time.monotonic() > end:
+            raise TimeoutError(f"the answer takes longer than {ANSWER_SECONDS} s; so far {body!r}")
+    return body
 
 
 @contextmanager

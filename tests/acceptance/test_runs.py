@@ -46,6 +46,16 @@ def test_wait__goes_on_from_the_threads_state(client: Any, thread_id: str) -> No
     assert values == {"said": ["a", "compiled", "b", "compiled"]}
 
 
+def test_wait__large_values(client: Any, thread_id: str) -> None:
+    """More than the event log takes: the values come from Postgres."""
+    large = "x" * 3_000_000
+
+    values = client.runs.wait(thread_id, "compiled", input={"said": [large]})
+
+    assert values == {"said": [large, "compiled"]}
+    assert client.threads.get(thread_id)["values"] == values
+
+
 def test_join__after_the_end(client: Any, thread_id: str) -> None:
     client.runs.wait(thread_id, "compiled", input={"said": []})
     [run] = client.runs.list(thread_id)
@@ -280,6 +290,22 @@ def test_wait__node_that_raises_cancelled(client: Any, thread_id: str) -> None:
     # LangGraph's name for it.
     assert answer["__error__"]["error"] == "NodeCancelledError"
     assert client.threads.get(thread_id)["status"] == "error"
+
+
+@pytest.mark.parametrize(("graph_id", "given"), [("failing", {"fail": "exit"}), ("quitting", {})])
+def test_wait__node_that_exits(
+    client: Any, thread_id: str, course: Course, graph_id: str, given: Any
+) -> None:
+    """sys.exit() in an async and in a blocking node ends its run, and no other."""
+    bystander = client.runs.create(thread_id, "steps", input=course.input(hold=("two",)))
+    course.wait_until_notes(">two")
+
+    answer = client.runs.wait(None, graph_id, input=given, raise_error=False)
+
+    assert answer == {"__error__": {"error": "SystemExit", "message": "3"}}
+    course.open("two")
+    assert client.runs.join(thread_id, bystander["run_id"])["log"] == ["one", "two", "three"]
+    assert course.journal().count(">two") == 1
 
 
 def test_wait__nothing_to_go_on_from(client: Any, thread_id: str) -> None:

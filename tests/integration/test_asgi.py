@@ -19,7 +19,7 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from trellis.api.bodies import AsyncBody
-from trellis.bridge import Bridge
+from trellis.bridge import Bridge, environ_of
 from trellis.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -236,6 +236,17 @@ async def test_http__a_chunked_body(port: int) -> None:
         assert (await read_answer(reader)).body == b"abcdefgh"
 
 
+async def test_http__a_chunked_body_has_a_length_once_it_is_read(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.closing(writer):
+        writer.write(raw("POST", "/environ/x", "transfer-encoding: chunked"))
+        writer.write(b"3\r\nabc\r\n0\r\n\r\n")
+        environ = json.loads((await read_answer(reader)).body)["environ"]
+
+    assert environ["CONTENT_LENGTH"] == "3"
+    assert "HTTP_TRANSFER_ENCODING" not in environ
+
+
 async def test_http__a_body_of_the_largest_size(ask: Ask) -> None:
     body = b"x" * LIMIT
 
@@ -438,6 +449,21 @@ async def test_stream__chunks_in_order(port: int) -> None:
         text = await reader.readuntil(b"tick 30\r\n")
 
     assert re.findall(rb"tick (\d+)", text) == [b"%d" % n for n in range(31)]
+
+
+def test_environ_of__below_a_root_path() -> None:
+    scope = {
+        "method": "GET",
+        "root_path": "/api",
+        "path": "/api/threads",
+        "query_string": b"",
+        "http_version": "1.1",
+        "headers": [],
+    }
+
+    environ = environ_of(scope, b"")
+
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", "/threads")
 
 
 async def test_websocket__is_refused() -> None:

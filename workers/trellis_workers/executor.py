@@ -136,7 +136,7 @@ class Executor:
             raise
         except Fenced:
             return None
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             return driver.Driven(outcome.of_exception(error), None)
 
     def _cancelled(self, attempt: Attempt, error: BaseException) -> driver.Driven | None:

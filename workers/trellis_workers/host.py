@@ -128,7 +128,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    loop.run_forever()
+    while True:
+        try:
+            loop.run_forever()
+            return
+        # A node called exit(): asyncio stops the loop, for all other runs too. Its run fails (executor), no other.
+        except (SystemExit, KeyboardInterrupt):
+            continue
 
 
 def _watch(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

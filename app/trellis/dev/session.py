@@ -127,12 +127,13 @@ class _Session:
         )
         importing.start()
         self._launch_servers()
+        # It connects to nothing while it imports, which takes longer than making the schema.
+        self._web.start()
         with self._waiting():
             for server in self._servers.values():
                 server.wait_ready()
             importing.join()
             _migrate(self._urls["DATABASE_URL"])
-        self._web.start()
         self._worker.start()
         self._watch()
 

@@ -66,3 +66,10 @@ async def fail(state: State):
 
 
 failing = StateGraph(State).add_sequence([step("one"), ("fail", fail)]).add_edge(START, "one")
+
+
+def leave(state: State):
+    raise SystemExit(3)
+
+
+quitting = StateGraph(State).add_node(leave).add_edge(START, "leave")

@@ -208,6 +208,28 @@ async def test_kill__sending_is_bounded_and_the_largest_run_pays(
     assert writer.waiting_bytes == 0
 
 
+async def test_kill__an_end_outlives_the_events_before_it(
+    own_valkey: Server,
+    tmp_path: Path,
+    new_writer: Callable[[Limits], EventWriter],
+    reader: Reader,
+    running: Run,
+) -> None:
+    writer = new_writer(Limits(max_waiting_bytes=100_000, timeout_seconds=0.3))
+    own_valkey.stop()
+    writer.send(claim(), "values", b"x" * 50_000)
+    writer.end(claim(), "success", b"x" * 40_000)
+    writer.send(claim("other"), "values", b"x" * 20_000)
+    assert writer.waiting_bytes < 50_000
+
+    again = start_valkey(tmp_path / "valkey", port=_port(own_valkey))
+    items = await collect(reader, running)
+    again.stop()
+
+    assert data(items) == ["Gap", "End success"]
+    assert items[-1] == End("success", None)
+
+
 async def test_kill__an_end_is_not_sent_for_ever(
     own_valkey: Server, new_writer: Callable[[Limits], EventWriter]
 ) -> None:

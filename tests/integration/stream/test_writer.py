@@ -121,6 +121,23 @@ async def test_flush__more_runs_than_fit_in_one_round(
     assert client.dbsize() == 2_000
 
 
+async def test_flush__busy_runs_do_not_keep_others_out(
+    writer: EventWriter, client: redis.Redis
+) -> None:
+    busy = [claim(f"busy{r}") for r in range(300)]
+
+    def send() -> None:
+        for each in busy:
+            writer.send(each, "custom", b"1")
+
+    send()
+    writer.send(claim("other"), "custom", b"1")
+    async with asyncio.timeout(5):
+        while not client.exists("t:s:other"):
+            send()
+            await asyncio.sleep(0)
+
+
 async def test_leave__forgets_the_run_when_all_is_sent(
     new_writer: Callable[[Limits], EventWriter], client: redis.Redis
 ) -> None:
