@@ -12,7 +12,7 @@ import trellis
 from trellis.dev.command import dev
 from trellis.dev.demo import demo
 from trellis.errors import TrellisError
-from trellis.settings import load
+from trellis.settings import config_path, load
 
 
 @click.group()
@@ -49,7 +49,7 @@ def check(config: Path | None) -> None:
     """Import every graph of langgraph.json and say what is wrong with it."""
     from trellis.graphs.check import run
 
-    sys.exit(run(config))
+    sys.exit(run(config or config_path(os.environ)))
 
 
 @cli.command()

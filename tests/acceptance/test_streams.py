@@ -98,6 +98,27 @@ def test_tasks(client: Any, thread_id: str) -> None:
     assert (end["result"], end["error"]) == ({"said": ["compiled"]}, None)
 
 
+def test_checkpoints(client: Any, thread_id: str) -> None:
+    parts = list(
+        client.runs.stream(thread_id, "compiled", input={"said": []}, stream_mode="checkpoints")
+    )
+
+    assert names(parts) == ["metadata"] + ["checkpoints"] * 3
+    states = [part.data for part in parts[1:]]
+    assert [state["next"] for state in states] == [["__start__"], ["say"], []]
+    assert states[-1]["values"] == {"said": ["compiled"]}
+    saved = client.threads.get_state(thread_id)["checkpoint_id"]
+    assert states[-1]["config"]["configurable"]["checkpoint_id"] == saved
+
+
+def test_debug(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "compiled", input={"said": []}, stream_mode="debug"))
+
+    assert {*names(parts[1:])} == {"debug"}
+    kinds = [part.data["type"] for part in parts[1:]]
+    assert kinds == ["checkpoint", "checkpoint", "task", "task_result", "checkpoint"]
+
+
 def test_several_modes__in_the_order_of_production(client: Any, thread_id: str) -> None:
     parts = list(
         client.runs.stream(

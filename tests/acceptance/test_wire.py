@@ -1,6 +1,7 @@
 """What goes over the wire, byte for byte: headers, server-sent events, padding, replay."""
 
 import re
+import time
 import uuid
 from typing import Any
 
@@ -147,13 +148,17 @@ def test_silence(server: System, course: Course) -> None:
     ):
         assert (streamed.status, waited.status) == (200, 200)
         head = [streamed.readline() for _ in range(3)]
+        started = time.monotonic()
         beat = [streamed.readline() for _ in range(2)]
+        silence = time.monotonic() - started
         padding = waited.read(1)
         course.open("one")
         rest, values = streamed.read(), waited.read()
 
     assert head[0] == b"event: metadata\r\n"
     assert beat == [b": heartbeat\r\n", b"\r\n"]
+    # Clients take a stream for dead after three of them.
+    assert 4 < silence < 8
     assert padding == b"\n"
     assert [frame[0] for frame in frames(rest)] == ["updates"] * 3
     assert orjson.loads(values)["log"] == ["one", "two", "three"]

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
-from trellis.db.store import PostgresStore
 
 from trellis.db.checkpoints import Cache
 from trellis.db.engine import new_engine
+from trellis.db.store import PostgresStore
 from trellis.db.writer import Writer
 from trellis.dispatch.announce import Announcer, connect
 from trellis.domain.runs import Lease

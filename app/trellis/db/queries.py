@@ -36,7 +36,9 @@ def sql(topic: str, name: str) -> str:
     return _load(topic)[name]
 
 
-def execute(tx: Connection, topic: str, name: str, params: Mapping[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+def execute(
+    tx: Connection, topic: str, name: str, params: Mapping[str, Any]
+) -> CursorResult[*tuple[Any, ...]]:
     """Run a named statement; as a prepared one where the engine was made for it."""
     prepared = tx.info.get(_PREPARED)
     if prepared is None:
