@@ -51,6 +51,48 @@ def _redis_runs(redis: Redis) -> None:
     redis.start()
 
 
+def is_well(system: System, course: Course) -> bool:
+    body = {"assistant_id": "steps", "input": course.input(), "stream_mode": "updates"}
+    events = frames(system.request("POST", "/runs/stream", body).body)
+    return [name for name, *_ in events] == ["metadata"] + ["updates"] * 3
+
+
+def wait_until_well(system: System, course: Course) -> None:
+    """Return when a stream has all its events: everybody has noticed that Redis is back."""
+    wait_for(lambda: is_well(system, course), what="a stream with all its events")
+
+
+def test_stream__ends_with_the_final_values(
+    system: System, redis: Redis, course: Course, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    wait_until_well(system, Course(tmp_path_factory.mktemp("before")))
+    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
+    with system.open("POST", "/runs/stream", body) as response:
+        first = b""
+        while b"metadata" not in first:
+            first += response.readline()
+        course.wait_until_notes(">two")
+
+        redis.stop()
+        course.open("two")
+
+        events = frames((first + response.read()).replace(b": heartbeat\r\n\r\n", b""))
+    assert events[0][0] == "metadata"
+    assert (events[-1][0], events[-1][1]["log"]) == ("values", ALL)
+
+
+def test_wait__begun_before(system: System, redis: Redis, course: Course) -> None:
+    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
+    with ThreadPoolExecutor() as pool:
+        values = pool.submit(system.post, "/runs/wait", body)
+        course.wait_until_notes(">two")
+
+        redis.stop()
+        course.open("two")
+
+        assert values.result()["log"] == ALL
+
+
 def test_create__is_accepted_and_executed(system: System, redis: Redis, course: Course) -> None:
     thread_id = system.new_thread()
     redis.stop()
@@ -72,18 +114,6 @@ def test_wait__begun_while_redis_is_down(system: System, redis: Redis, course: C
     assert values["log"] == ALL
 
 
-def test_wait__begun_before(system: System, redis: Redis, course: Course) -> None:
-    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
-    with ThreadPoolExecutor() as pool:
-        values = pool.submit(system.post, "/runs/wait", body)
-        course.wait_until_notes(">two")
-
-        redis.stop()
-        course.open("two")
-
-        assert values.result()["log"] == ALL
-
-
 def test_wait__for_a_question(system: System, redis: Redis) -> None:
     redis.stop()
 
@@ -91,35 +121,6 @@ def test_wait__for_a_question(system: System, redis: Redis) -> None:
 
     assert (values["value"], values["log"]) == ("v", ["prepare"])
     assert values["__interrupt__"][0]["value"] == {"question": "approve?", "value": "v"}
-
-
-def test_stream__ends_with_the_final_values(system: System, redis: Redis, course: Course) -> None:
-    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
-    with ThreadPoolExecutor() as pool:
-        answer = pool.submit(system.request, "POST", "/runs/stream", body)
-        course.wait_until_notes(">two")
-
-        redis.stop()
-        course.open("two")
-
-        events = frames(answer.result().body.replace(b": heartbeat\r\n\r\n", b""))
-    assert events[0][0] == "metadata"
-    assert (events[-1][0], events[-1][1]["log"]) == ("values", ALL)
-
-
-def test_stream__is_complete_when_redis_is_back(
-    system: System, redis: Redis, course: Course
-) -> None:
-    redis.stop()
-    system.post("/runs/wait", {"assistant_id": "steps", "input": course.input()})
-    redis.start()
-    body = {"assistant_id": "steps", "input": course.input(), "stream_mode": "updates"}
-
-    def events() -> list[str]:
-        return [frame[0] for frame in frames(system.request("POST", "/runs/stream", body).body)]
-
-    expected = ["metadata"] + ["updates"] * 3
-    wait_for(lambda: events() == expected, what="a stream with all its events")
 
 
 def test_ok__tells_what_is_wrong(system: System, redis: Redis) -> None:
@@ -132,5 +133,10 @@ def test_ok__tells_what_is_wrong(system: System, redis: Redis) -> None:
     assert system.request("GET", "/ok").status == 200
 
 
-def test_processes_survived(system: System) -> None:
+def test_all_is_well_again(system: System, redis: Redis, course: Course) -> None:
+    redis.stop()
+    redis.start()
+
+    wait_until_well(system, course)
+
     assert all(process.is_alive() for process in system.processes), system.said()

@@ -59,8 +59,6 @@ def _settings(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 5,
-            # Early acknowledgement leaves nothing to restore; the shortest that Celery documents as sensible.
-            "visibility_timeout": 300,
             # redis-py's default of 100 raises under load; a consumer needs a handful.
             "max_connections": 20,
             "global_keyprefix": settings.redis_key_prefix,

@@ -53,9 +53,10 @@ class Release:
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Read:
-    """Anything to be read after every earlier write. Result: what the query returns."""
+    """Anything to be read, behind every earlier write of `claim`. Result: what the query returns."""
 
     query: Callable[[Tx], Any]
+    claim: Claim | None = None
 
 
 Item = Take | Write | Finish | Release | Read

@@ -30,12 +30,53 @@ T = TypeVar("T")
 
 #: Items of one transaction at most.
 _ROUND = 512
-#: How long rows that nobody waits for may wait for company, in seconds.
-_LINGER = 0.005
+#: How long rows that nobody waits for may wait, in seconds: what a crash may make a run do again.
+_LINGER = 0.025
 #: How often a claim is offered again while its thread is locked by somebody else.
 _CLAIM_TRIES = 4
 
 Waiter = Future[Any] | asyncio.Future[Any] | None
+Entry = tuple[Item, Waiter]
+
+
+class _Lazy:
+    """
+    Rows that nobody waits for, by the attempt they belong to.
+
+    They wait for the next thing that somebody wants of the same attempt, usually its end, and are then written in
+    one round with it instead of one by one in other runs' rounds; but not longer than `_LINGER`.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, int], tuple[float, list[Entry]]] = {}
+
+    def put(self, entry: Entry) -> None:
+        key = _attempt_of(entry[0])
+        assert key is not None
+        self._waiting.setdefault(key, (time.monotonic() + _LINGER, []))[1].append(entry)
+
+    def due_in_seconds(self) -> float | None:
+        """When the oldest rows must be written. None: there are none. The oldest attempt stands first."""
+        for due, _ in self._waiting.values():
+            return max(0.0, due - time.monotonic())
+        return None
+
+    def take(self, *, behind: Sequence[Entry]) -> list[Entry]:
+        """The rows that the given items must find written, and those that have waited long enough."""
+        wanted = {_attempt_of(item) for item, _ in behind}
+        now = time.monotonic()
+        keys = [k for k, (due, _) in self._waiting.items() if k in wanted or due <= now]
+        return [entry for key in keys for entry in self._waiting.pop(key)[1]]
+
+    def take_all(self) -> list[Entry]:
+        taken = [entry for _, entries in self._waiting.values() for entry in entries]
+        self._waiting.clear()
+        return taken
+
+
+def _attempt_of(item: Item) -> tuple[str, int] | None:
+    claim: Claim | None = getattr(item, "claim", None)
+    return (claim.run_id, claim.fence) if claim else None
 
 
 class Writer:
@@ -48,7 +89,8 @@ class Writer:
         self._preparing = Preparing(engine)
         self._cache = cache
         self._patience = patience_seconds
-        self._queue: queue.SimpleQueue[tuple[Item, Waiter] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._lazy = _Lazy()
         self._failed: dict[tuple[str, int], BaseException] = {}
         self._tries: dict[int, int] = {}
         self._thread = threading.Thread(target=self._main, name="database", daemon=True)
@@ -91,25 +133,30 @@ class Writer:
             if closing:
                 return
 
-    def _collect(self) -> tuple[list[tuple[Item, Waiter]], bool]:
-        """Everything that waits; alone-standing rows linger a moment for what follows them."""
-        batch: list[tuple[Item, Waiter]] = []
-        entry = self._queue.get()
-        until = time.monotonic() + _LINGER
-        urgent = False
-        while entry is not None:
-            batch.append(entry)
-            urgent = urgent or entry[1] is not None
-            if len(batch) >= _ROUND:
-                return batch, False
+    def _collect(self) -> tuple[list[Entry], bool]:
+        """What the next round holds: everything that somebody waits for, and the rows that have waited long enough."""
+        urgent: list[Entry] = []
+        while len(urgent) < _ROUND:
             try:
-                left = 0.0 if urgent else until - time.monotonic()
-                entry = self._queue.get(block=left > 0, timeout=max(left, 0.0001))
+                entry = self._next(wait=not urgent)
             except queue.Empty:
-                return batch, False
-        return batch, True
+                break
+            if entry is None:
+                return [*self._lazy.take_all(), *urgent], True
+            if entry[1] is None:
+                self._lazy.put(entry)
+            else:
+                urgent.append(entry)
+        return [*self._lazy.take(behind=urgent), *urgent], False
 
-    def _settle(self, batch: Sequence[tuple[Item, Waiter]]) -> None:
+    def _next(self, *, wait: bool) -> Entry | None:
+        """:raises queue.Empty: it is time for a round."""
+        if not wait:
+            return self._queue.get_nowait()
+        due = self._lazy.due_in_seconds()
+        return self._queue.get() if due is None else self._queue.get(timeout=due)
+
+    def _settle(self, batch: Sequence[Entry]) -> None:
         items = [item for item, _ in batch]
         try:
             results = self._patiently(items)
@@ -163,7 +210,7 @@ class Writer:
         if isinstance(item, Write) and isinstance(result, BaseException):
             self._failed.setdefault((item.claim.run_id, item.claim.fence), result)
 
-    def _deliver(self, batch: Sequence[tuple[Item, Waiter]], results: dict[int, Any]) -> None:
+    def _deliver(self, batch: Sequence[Entry], results: dict[int, Any]) -> None:
         """Wake all who wait: the threads one by one, each event loop once."""
         loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = defaultdict(
             list
@@ -225,4 +272,4 @@ class FencedBackend(checkpoints.Backend):
         self._writer.later(Write(claim=self._claim, rows=rows))
 
     def read(self, query: Callable[[Tx], T]) -> Future[T]:
-        return self._writer.submit(Read(query=query))
+        return self._writer.submit(Read(query=query, claim=self._claim))

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +112,27 @@ def _asked_well(ask: Any, url: str) -> bool:
         return False
 
 
-def test_dev__loads_a_change(start: Any, folder: Path, ask: Any) -> None:
+@pytest.fixture
+def graph_file(folder: Path) -> Iterator[Path]:
+    """The project's graph, for a test that changes it."""
+    path = folder / "graph.py"
+    before = path.read_text()
+    yield path
+    path.write_text(before)
+
+
+def test_dev__loads_a_change(start: Any, graph_file: Path, ask: Any) -> None:
     dev = start(data="reloaded")
     url = dev.instance().url
     assert ask(url) == "first"
-    graph = folder / "graph.py"
-    before = graph.read_text()
 
-    graph.write_text(before.replace('"first"', '"second"'))
+    graph_file.write_text(graph_file.read_text().replace('"first"', '"second"'))
 
     assert dev.says("graph.py changed: restarting")
-    assert poll_until(lambda: _answers(url), seconds=END_SECONDS)
+    assert poll_until(lambda: dev.said().count("listens on") == 2, seconds=END_SECONDS)
     assert poll_until(lambda: ask(url) == "second", seconds=END_SECONDS)
     dev.process.terminate()
     assert dev.ends() == 0
-    graph.write_text(before)
 
 
 def test_dev__keeps_the_data(start: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -133,11 +134,31 @@ def test_read__sees_what_was_queued_before(writer, a_run):
     claim = take(writer, a_run())
     writer.later(a_row(claim))
 
-    seen = writer.submit(
-        Read(query=lambda tx: tx.execute(text("SELECT count(*) FROM checkpoint")).scalar())
-    )
+    rows = text("SELECT count(*) FROM checkpoint")
+    seen = writer.submit(Read(query=lambda tx: tx.execute(rows).scalar(), claim=claim))
 
     assert seen.result(10) == 1
+
+
+def test_later__is_written_even_if_nothing_follows(writer, a_run, one):
+    claim = take(writer, a_run())
+    writer.later(a_row(claim))
+    deadline = time.monotonic() + 10
+
+    while not one(COUNT, r=claim.run_id):
+        assert time.monotonic() < deadline
+
+
+def test_close__writes_what_waits(database_url, a_run, one):
+    own = new_engine(database_url, pool_size=1)
+    writer = Writer(own, cache=checkpoints.Cache())
+    claim = take(writer, a_run())
+    writer.later(a_row(claim))
+
+    writer.close()
+    own.dispose()
+
+    assert one(COUNT, r=claim.run_id) == 1
 
 
 def test_read__its_error_is_its_own(writer, a_run):
