@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -105,6 +106,9 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,
         ws="none",
     )
+    # What has been imported stays: collections need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     _Server(config, rt, ready=lambda port: _announce(settings.host, port)).run()
 
 

@@ -1,6 +1,7 @@
 """A whole Trellis as real processes: web and workers on a database and a Redis of their own."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,8 +25,12 @@ READY_SECONDS = 60.0
 ANSWER_SECONDS = 40.0
 STOP_SECONDS = 20.0
 
-#: Must not reach the processes from the shell that runs the tests.
-FOREIGN = ("DATABASE_URI", "POSTGRES_URI", "REDIS_URI", "TRELLIS_FLOWER_BASIC_AUTH", "PYTHONPATH")
+#: What the shell that runs the tests may say of these must not reach the processes.
+FOREIGN = re.compile(
+    "TRELLIS_|LANGSMITH_|LANGCHAIN_|LANGGRAPH_|(DATABASE|POSTGRES|REDIS)_|(PORT|LOG_LEVEL|LOG_JSON|PYTHONPATH|"
+    "N_JOBS_PER_WORKER|WEB_CONCURRENCY|BG_JOB_TIMEOUT_SECS|RESUMABLE_STREAM_TTL_SECONDS|"
+    "HTTP_MAX_REQUEST_BODY_BYTES)$"
+)
 
 
 @dataclass
@@ -106,7 +111,7 @@ class System:
 
     def environment(self) -> dict[str, str]:
         return {
-            **{key: value for key, value in os.environ.items() if key not in FOREIGN},
+            **{name: value for name, value in os.environ.items() if not FOREIGN.match(name)},
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "PORT": str(self.port),

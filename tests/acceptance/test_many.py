@@ -1,12 +1,30 @@
-"""Many threads at once, through the async client."""
+"""Many threads and many workers at once."""
 
 import asyncio
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from langgraph_sdk.client import LangGraphClient
 
+from acceptance.course import Course
+from acceptance.system import System, wait_for
+
 THREADS = 50
+
+
+@pytest.fixture
+def two_workers(server: System) -> Iterator[System]:
+    """The server with one worker more."""
+    more = replace(server, processes=[])
+    try:
+        more.start_worker()
+        yield server
+        more.stop()
+    finally:
+        more.kill()
 
 
 def test_threads_at_once(async_client: LangGraphClient, runner: asyncio.Runner) -> None:
@@ -46,3 +64,19 @@ def test_streams_at_once(async_client: LangGraphClient, runner: asyncio.Runner) 
     streams = runner.run(all_of_them())
 
     assert streams == [[*"hello there", "yours, the graph"]] * THREADS
+
+
+def test_two_workers__one_run_of_a_thread_at_a_time(two_workers: System, course: Course) -> None:
+    threads = [two_workers.new_thread() for _ in range(8)]
+    names = [f"{thread}/{n}" for n in range(5) for thread in range(8)]
+
+    for name in names:
+        thread_id = threads[int(name[0])]
+        body = {"assistant_id": "steps", "input": course.input(name=name)}
+        two_workers.post(f"/threads/{thread_id}/runs", body)
+    wait_for(lambda: len(course.journal()) == 6 * len(names), what="the end of all runs")
+
+    steps = [f"{mark}{step}" for step in ("one", "two", "three") for mark in "><"]
+    for thread in range(8):
+        noted = [line for line in course.journal() if line.startswith(f"{thread}/")]
+        assert noted == [f"{thread}/{n}{step}" for n in range(5) for step in steps]

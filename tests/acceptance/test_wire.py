@@ -3,12 +3,12 @@
 import re
 import time
 import uuid
-from typing import Any
 
 import orjson
 import pytest
 
 from acceptance.course import Course
+from acceptance.sse import HEARTBEAT, frames
 from acceptance.system import Answer, System, wait_for
 
 SSE = {
@@ -20,19 +20,6 @@ SSE = {
 }
 INPUT = {"assistant_id": "compiled", "input": {"said": ["ü"]}}
 NOT_FOUND = b'{"error":"HTTPException","message":"404: Run not found"}'
-FRAME = re.compile(
-    rb"event: (?P<event>[^\r\n]+)\r\ndata: (?P<data>[^\r\n]+)\r\n(?:id: (?P<id>\d+-\d+)\r\n)?\r\n"
-)
-
-
-def frames(body: bytes) -> list[tuple[str, Any, str | None]]:
-    """Event, data and id of each frame; a single byte that belongs to none fails."""
-    found = list(FRAME.finditer(body))
-    assert b"".join(frame[0] for frame in found) == body
-    return [
-        (frame["event"].decode(), orjson.loads(frame["data"]), frame["id"] and frame["id"].decode())
-        for frame in found
-    ]
 
 
 def shown(answer: Answer, headers: dict[str, str]) -> dict[str, str | None]:
@@ -156,7 +143,7 @@ def test_silence(server: System, course: Course) -> None:
         rest, values = streamed.read(), waited.read()
 
     assert head[0] == b"event: metadata\r\n"
-    assert beat == [b": heartbeat\r\n", b"\r\n"]
+    assert b"".join(beat) == HEARTBEAT
     # Clients take a stream for dead after three of them.
     assert 4 < silence < 8
     assert padding == b"\n"
@@ -267,7 +254,7 @@ def test_join_stream__from_now_on(server: System, thread_id: str, course: Course
         ]
 
     for each in bodies:
-        data = [frame[1] for frame in frames(each.removeprefix(b": heartbeat\r\n\r\n"))]
+        data = [frame[1] for frame in frames(each)]
         assert data in (
             [{"two": {"log": ["two"]}}, {"three": {"log": ["three"]}}],
             [{"three": {"log": ["three"]}}],
