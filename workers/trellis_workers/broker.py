@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from celery.worker import consumer
 from kombu.transport import redis, virtual
 
+#: Pauses between attempts to reach the broker, in seconds.
+_RECONNECT = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 1.5}
 #: How long task events may wait for company, in seconds. They are for people who watch.
 _EVENTS_WAIT = 0.2
 
@@ -77,6 +79,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types
     """Sends task events in batches instead of one publish for each turn of the loop."""
 
     _flush_due = False
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Look for a lost broker every second or two; Celery's pauses grow to half a minute."""
+        patient = partial(conn.ensure_connection, **_RECONNECT)
+        conn.ensure_connection = patient
+        return super().ensure_connected(conn)
 
     def on_send_event_buffered(self) -> None:
         if self.hub and not self._flush_due:

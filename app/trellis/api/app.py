@@ -93,7 +93,7 @@ def _explain(error: TrellisError) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if error.status >= 500:
+    if error.status >= 500 and not isinstance(error, Unavailable):
         _log(error)
     return wire.answer({"detail": error.detail}, status=error.status, headers=headers)
 

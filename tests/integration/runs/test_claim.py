@@ -45,6 +45,17 @@ def test_claim__not_due_yet(a_run, claim):
     assert claim(a_run(after_seconds=60)) is None
 
 
+def test_claim__a_crashed_run_in_its_backoff_keeps_its_place(engine, a_thread, a_run, claim):
+    """Else the next run of the thread would start from the middle of it."""
+    thread_id = a_thread()
+    first, second = a_run(thread_id), a_run(thread_id)
+    claim(first, lease=-1)
+    with engine.begin() as tx:
+        assert runs.rescue(tx, first, thread_id, backoff_seconds=60) == "pending"
+
+    assert claim(second) is None
+
+
 def test_claim__unknown_run(claim):
     assert claim(new_id()) is None
 
