@@ -1,9 +1,10 @@
 """A refund that a human must approve: the graph stops at interrupt() until somebody answers."""
 
-from typing import Any, TypedDict
+from typing import Any
 
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
+from typing_extensions import TypedDict
 
 
 class Refund(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 #: The head of most projects: a node, a builder, and the graph made of it.
 GRAPH = """
-from typing import TypedDict
+from typing_extensions import TypedDict
 from langgraph.graph import START, StateGraph
 
 class State(TypedDict, total=False):
