@@ -38,7 +38,7 @@ class Write:
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Finish:
-    """The end of an attempt, behind all its writes. Result: the thread's next run, or None."""
+    """The end of an attempt, behind all its writes. Result: Finished."""
 
     claim: Claim
     outcome: Outcome
@@ -67,6 +67,14 @@ class Taken:
 
     run: runs.Claimed
     latest: checkpoints.Stored | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The thread's next run, if there is one, and how the attempt ended: as proposed, or as somebody had asked."""
+
+    following: runs.Pending | None
+    outcome: Outcome
 
 
 class Locked(Exception):
@@ -101,13 +109,14 @@ class Round:
             return
         runs.lock_threads(self.tx, [item.claim.thread_id for item in items])
         won = runs.finish(self.tx, [(item.claim, item.outcome) for item in items])
-        counted = [item for item in items if item.claim.run_id in won]
-        nexts = (
-            runs.settle_threads(self.tx, [(i.claim, i.outcome) for i in counted]) if counted else {}
-        )
+        counted = [(i.claim, won[i.claim.run_id]) for i in items if i.claim.run_id in won]
+        nexts = runs.settle_threads(self.tx, counted) if counted else {}
         for item in items:
+            outcome = won.get(item.claim.run_id)
             fenced = Fenced(f"run {item.claim.run_id} belongs to another attempt")
-            self.results[id(item)] = nexts.get(item.claim.thread_id) if item in counted else fenced
+            self.results[id(item)] = (
+                Finished(nexts.get(item.claim.thread_id), outcome) if outcome else fenced
+            )
 
     def _release(self) -> None:
         items = self._of(Release)
@@ -121,16 +130,27 @@ class Round:
         if not items:
             return
         held = self._held(items)
+        undone = self._undone()
         rows = checkpoints.Rows()
         for item in items:
             if item.claim.run_id in held:
-                rows.extend(item.rows)
+                if item.claim.run_id not in undone:
+                    rows.extend(item.rows)
                 self.results[id(item)] = None
             else:
                 self.results[id(item)] = Fenced(
                     f"run {item.claim.run_id} belongs to another attempt"
                 )
         checkpoints.insert(self.tx, rows)
+
+    def _undone(self) -> set[str]:
+        """The runs that were rolled back in this very round: what they still wrote goes with them."""
+        ends = [(item, self.results[id(item)]) for item in self._of(Finish)]
+        return {
+            item.claim.run_id
+            for item, end in ends
+            if isinstance(end, Finished) and end.outcome.thread_status is None
+        }
 
     def _held(self, items: Sequence[Write]) -> set[str]:
         """The runs whose writes count: finished in this very round, or still held by their claim."""
