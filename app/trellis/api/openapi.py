@@ -30,6 +30,9 @@ _FLAG = {"type": "boolean", "default": False}
 _TEXTS = {"type": "array", "items": _TEXT}
 _STATE: Parameters = {"subgraphs": _FLAG, "select": _TEXTS}
 _JOIN: Parameters = {"cancel_on_disconnect": _FLAG}
+_ACTION: Parameters = {
+    "action": {"type": "string", "enum": ["interrupt", "rollback"], "default": "interrupt"}
+}
 _FOLLOW: Parameters = {
     **_JOIN,
     "stream_mode": {"type": "array", "items": {"type": "string", "enum": list(STREAM_MODES)}},
@@ -68,6 +71,7 @@ OPERATIONS: Mapping[str, Operation] = {
         gives=schemas.Thread, query={"include": {"type": "string", "enum": ["ttl"]}}
     ),
     "threads.patch": Operation(takes=schemas.ThreadPatch, gives=schemas.Thread),
+    "threads.delete": Operation(),
     "threads.search": Operation(takes=schemas.ThreadSearch, gives=list[schemas.Thread]),
     "threads.count": Operation(takes=schemas.ThreadCount, gives=int),
     "state.get": Operation(gives=schemas.ThreadState, query=_STATE),
@@ -88,6 +92,9 @@ OPERATIONS: Mapping[str, Operation] = {
         query={"limit": _INTEGER, "offset": _INTEGER, "status": _TEXT, "select": _TEXTS},
     ),
     "runs.get": Operation(gives=schemas.Run),
+    "runs.cancel": Operation(gives=schemas.Object, query={"wait": _FLAG, **_ACTION}),
+    "runs.cancel_many": Operation(takes=schemas.RunsCancel, query=_ACTION),
+    "runs.delete": Operation(),
     "runs.join": Operation(gives=Any, query=_JOIN),
     "runs.stream": Operation(media=_SSE, query=_FOLLOW),
     "runs.create_stateless": Operation(takes=schemas.StatelessRunCreate, gives=schemas.Run),
