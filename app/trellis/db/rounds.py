@@ -109,13 +109,18 @@ class Round:
             return
         runs.lock_threads(self.tx, [item.claim.thread_id for item in items])
         won = runs.finish(self.tx, [(item.claim, item.outcome) for item in items])
-        counted = [(i.claim, won[i.claim.run_id]) for i in items if i.claim.run_id in won]
-        nexts = runs.settle_threads(self.tx, counted) if counted else {}
+        # Not again after a lost answer: another run may have changed the thread since.
+        new = [
+            (item.claim, won[item.claim.run_id].outcome)
+            for item in items
+            if item.claim.run_id in won and won[item.claim.run_id].is_new
+        ]
+        nexts = runs.settle_threads(self.tx, new) if new else {}
         for item in items:
-            outcome = won.get(item.claim.run_id)
+            ended = won.get(item.claim.run_id)
             fenced = Fenced(f"run {item.claim.run_id} belongs to another attempt")
             self.results[id(item)] = (
-                Finished(nexts.get(item.claim.thread_id), outcome) if outcome else fenced
+                Finished(nexts.get(item.claim.thread_id), ended.outcome) if ended else fenced
             )
 
     def _release(self) -> None:

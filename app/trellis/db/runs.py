@@ -178,7 +178,15 @@ def lock_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
     _rows(tx, "lock_threads", thread_ids=list(thread_ids))
 
 
-def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Outcome]:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run has ended. `is_new`: by this very call, so that its thread has yet to be settled."""
+
+    outcome: Outcome
+    is_new: bool
+
+
+def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     """
     Record how attempts ended. Returns how the runs whose end counts have ended; the others are fenced.
 
@@ -194,28 +202,28 @@ def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Outcome]:
         statuses=[str(outcome.status) for _, outcome in ends],
         errors=[_json(outcome.error) for _, outcome in ends],
     )
-    won = {row["run_id"]: _ended(row, proposed[row["run_id"]]) for row in rows}
+    won = {row["run_id"]: Ended(_outcome(row, proposed[row["run_id"]]), True) for row in rows}
     for claim, _ in ends:
-        if claim.run_id in won and won[claim.run_id].thread_status is None:
+        if claim.run_id in won and won[claim.run_id].outcome.thread_status is None:
             roll_back(tx, claim.run_id, claim.thread_id)
     if lost := [(claim, outcome) for claim, outcome in ends if claim.run_id not in won]:
         won |= _finished_before(tx, lost)
     return won
 
 
-def _finished_before(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Outcome]:
+def _finished_before(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     rows = _rows(tx, "finished_before", run_ids=[claim.run_id for claim, _ in ends])
     there = {(row["run_id"], row["fence"]): row for row in rows}
     found = {}
     for claim, outcome in ends:
         if row := there.get((claim.run_id, claim.fence)):
-            ended = _ended(row, outcome)
-            if row["status"] == ended.status:
-                found[claim.run_id] = ended
+            outcome = _outcome(row, outcome)
+            if row["status"] == outcome.status:
+                found[claim.run_id] = Ended(outcome, False)
     return found
 
 
-def _ended(row: Row, proposed: Outcome) -> Outcome:
+def _outcome(row: Row, proposed: Outcome) -> Outcome:
     if row["cancel_action"] is None:
         return proposed
     return ended_by(Action(row["cancel_action"]), row["cancel_reason"])
