@@ -148,15 +148,14 @@ def test_cancel__rollback_of_the_second_answer(
     """What the undone run had replaced of an older run's writes is there again."""
     client.runs.wait(thread_id, "two_questions", input=course.input())
     client.runs.wait(thread_id, "two_questions", command={"resume": "1"})
-    run = client.runs.create(
-        thread_id, "two_questions", command={"resume": "wrong"}, after_seconds=0
-    )
+    state = client.threads.get_state(thread_id)
+    run = client.runs.create(thread_id, "two_questions", command={"resume": "wrong"})
     client.runs.join(thread_id, run["run_id"])
-    client.threads.get_state(thread_id)
 
     answer = server.request("DELETE", f"/threads/{thread_id}/runs/{run['run_id']}")
 
     assert answer.status == 204
+    assert client.threads.get_state(thread_id) == state
     values = client.runs.wait(thread_id, "two_questions", command={"resume": "2"})
     assert values["log"] == ["first=1", "second=2"]
 
@@ -358,7 +357,7 @@ def test_reject(client: Any, thread_id: str, hold: Any, course: Course, waits: b
 
     assert [run["run_id"] for run in client.runs.list(thread_id)] == [first]
     client.runs.cancel(thread_id, first, wait=True)
-    client.runs.create(thread_id, "steps", input={}, multitask_strategy="reject")
+    client.runs.wait(thread_id, "steps", input={"hold": []}, multitask_strategy="reject")
 
 
 def test_reject__a_hundred_answers_at_once(

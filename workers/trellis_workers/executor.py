@@ -188,11 +188,12 @@ class Executor:
         if not task.done():
             log().warning(RUN_ABANDONED, run_id=attempt.run.claim.run_id, grace=_GRACE_SECONDS)
             self.zombies.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(partial(self._forget, attempt.run.claim))
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, claim: Claim, task: asyncio.Task[Any]) -> None:
         """Take note of how a cancelled graph ended, so that nobody complains that nobody did."""
         self.zombies.discard(task)
+        self._host.writer.forget(claim)
         if not task.cancelled():
             task.exception()
 

@@ -89,7 +89,7 @@ def events(
     view = View(with_ids=run["kwargs"]["resumable"], modes=modes, has_values="values" in shown)
     batches = _batches(rt, run["run_id"], after)
     recover = _recovery(rt, run["run_id"], run["thread_id"])
-    return _following(event_chunks(batches, view, recover), headers, leave)
+    return _following(rt, event_chunks(batches, view, recover), headers, leave)
 
 
 def values(
@@ -108,7 +108,7 @@ def values(
         final = runs.final_values(rt, run["run_id"], run["thread_id"])
         return Response(final, headers=headers)
     batches = _batches(rt, run["run_id"], "0")
-    return _following(value_chunks(batches, recover), headers, leave)
+    return _following(rt, value_chunks(batches, recover), headers, leave)
 
 
 def nothing(rt: Runtime, run_id: str | None, *, headers: Mapping[str, str]) -> Response:
@@ -120,12 +120,21 @@ def nothing(rt: Runtime, run_id: str | None, *, headers: Mapping[str, str]) -> R
 
 
 def _following(
+    rt: Runtime,
     chunks: AsyncGenerator[bytes, None],
     headers: Mapping[str, str],
     leave: Callable[[], None] | None,
 ) -> Response:
-    body = chunks if leave is None else watched(chunks, leave)
-    return Response(AsyncBody(body), headers=headers)
+    if leave is None:
+        return Response(AsyncBody(chunks), headers=headers)
+    reader = _reader(rt)
+
+    def left() -> None:
+        # A client that is cut off because this process ends has not hung up.
+        if not reader.is_closed:
+            leave()
+
+    return Response(AsyncBody(watched(chunks, left)), headers=headers)
 
 
 async def watched(

@@ -21,7 +21,7 @@ from trellis.domain.runs import ACTIVE, RunStatus
 from trellis.errors import NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.stream import log as stream_log
-from trellis.telemetry import RUN_CANCELLED, log
+from trellis.telemetry import CANCEL_FAILED, RUN_CANCELLED, log
 
 _NONE_FOUND = "No runs found to cancel."
 _NONE_MATCHES = (
@@ -41,11 +41,13 @@ def one(rt: Runtime, tenant_id: str, thread_id: str, run_id: str, *, action: Act
 
 
 def disconnected(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> None:
-    """Cancel a run whose client hung up. One that is over stays as it is."""
+    """Cancel a run whose client hung up. One that is over stays as it is. Nobody is there to be told of a failure."""
     try:
         _one(rt, tenant_id, thread_id, run_id, action=Action.INTERRUPT, reason=DISCONNECTED)
     except NotFound:
         return
+    except Exception as error:
+        log().error(CANCEL_FAILED, run_id=run_id, exc_info=error)
 
 
 def _one(
