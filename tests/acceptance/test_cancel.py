@@ -81,6 +81,15 @@ def test_cancel__and_go_on(client: Any, thread_id: str, hold: Any, course: Cours
     assert thread_of(client, thread_id) == ("idle", None)
 
 
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+def test_cancel__durability(client: Any, thread_id: str, hold: Any, durability: str) -> None:
+    """What was done is kept, also where it was to be saved at the end only."""
+    client.runs.cancel(thread_id, hold(durability=durability), wait=True)
+
+    state = client.threads.get_state(thread_id)
+    assert (state["next"], state["values"]["log"]) == (["two"], ["one"])
+
+
 def test_cancel__without_waiting(server: System, thread_id: str, hold: Any, client: Any) -> None:
     run_id = hold()
 
