@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from trellis.db.engine import new_engine
 from trellis.dispatch.announce import Announcer, connect
+from trellis.dispatch.signals import Signals
 from trellis.graphs.manifest import Manifest, load
 from trellis.settings import Settings
 
@@ -29,6 +30,7 @@ class Runtime:
     engine: Engine
     redis: redis.Redis
     announcer: Announcer
+    signals: Signals
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
     _registry: Registry | None = None
@@ -66,4 +68,5 @@ def build(settings: Settings) -> Runtime:
         engine=new_engine(settings.database_url, pool_size=settings.database_pool_size),
         redis=client,
         announcer=Announcer(client, key_prefix=settings.redis_key_prefix),
+        signals=Signals(client, key_prefix=settings.redis_key_prefix),
     )

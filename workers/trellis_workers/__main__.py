@@ -11,6 +11,7 @@ import warnings
 from celery import signals
 from celery.exceptions import SecurityWarning
 
+from trellis.dispatch.signals import Listener
 from trellis.errors import GraphLoadError, TrellisError
 from trellis.settings import load
 from trellis.telemetry import WORKER_READY, configure, log
@@ -45,10 +46,14 @@ def main() -> int:
     )
     signals.worker_ready.connect(lambda **_: _ready(host, errors), weak=False, dispatch_uid="ready")
     chores = Chores(_chores(host, executor))
+    listener = Listener(
+        settings.redis_url, key_prefix=settings.redis_key_prefix, heard=host.keeper.look
+    )
     app.worker_main(
         _arguments(host),
     )
     chores.close()
+    listener.close()
     close(host)
     return 0
 
@@ -88,6 +93,7 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
     return [
         Chore("dispatch", 1.0, dispatch),
         Chore("rescue", 2.0, lambda: rescuer.rescue(host.engine)),
+        Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
     ]
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from langgraph.errors import GraphDrained
@@ -13,15 +14,17 @@ from langgraph.runtime import RunControl
 
 from trellis.db.checkpoints import Key
 from trellis.db.checkpoints.saver import Saver
-from trellis.db.rounds import Finish, Release, Take, Taken
+from trellis.db.rounds import Finish, Finished, Release, Take, Taken
 from trellis.db.runs import Claimed, Pending
 from trellis.db.serde import serializer
 from trellis.db.state_types import state_types
 from trellis.db.writer import FencedBackend
-from trellis.domain.runs import Outcome, RunStatus
+from trellis.domain.multitask import Action, ended_by
+from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.errors import Fenced, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
+    RUN_ABANDONED,
     RUN_CLAIMED,
     RUN_FENCED,
     RUN_FINISHED,
@@ -32,6 +35,13 @@ from trellis.telemetry import (
 from trellis_workers import driver, outcome
 from trellis_workers.host import Host
 
+#: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
+_GRACE_SECONDS = 5.0
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
 
 @dataclass(eq=False, slots=True)
 class Attempt:
@@ -41,7 +51,10 @@ class Attempt:
     control: RunControl = field(default_factory=RunControl)
     task: asyncio.Task[Any] | None = None
     lost: bool = False
+    action: Action | None = None  #: how somebody asked it to end
+    over: bool = False  #: nothing that the graph still says counts
     values: Any = None  #: the state after the last step
+    stopped: asyncio.Future[None] = field(default_factory=_future)
 
     def see(self, values: Any) -> None:
         self.values = values
@@ -49,8 +62,16 @@ class Attempt:
     def lose(self) -> None:
         """The lease is gone: stop the graph, write nothing more. On the loop."""
         self.lost = True
-        if self.task is not None:
-            self.task.cancel()
+        self._stop()
+
+    def end(self, action: Action) -> None:
+        """Somebody asked for the end of the run: stop the graph. On the loop."""
+        self.action = action
+        self._stop()
+
+    def _stop(self) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(None)
 
 
 class Executor:
@@ -59,6 +80,8 @@ class Executor:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.attempts: set[Attempt] = set()
+        #: Graphs that went on when they were cancelled: their runs are over, they still use up this process.
+        self.zombies: set[asyncio.Task[Any]] = set()
         self._heard_at = 0.0
 
     def heard(self) -> None:
@@ -96,12 +119,17 @@ class Executor:
             RUN_CLAIMED, run_id=claim.run_id, attempt=claim.attempt, graph=taken.run.graph_id
         )
         self.attempts.add(attempt)
-        host.keeper.hold(claim, lose=lambda: _on_loop(host, attempt.lose))
+        host.keeper.hold(
+            claim,
+            lose=lambda: _on_loop(host, attempt.lose),
+            end=lambda action: _on_loop(host, partial(attempt.end, action)),
+        )
         host.events.start(claim, resumable=taken.run.kwargs["resumable"])
         host.events.send(claim, "metadata", _metadata(taken.run))
         try:
             return await self._run(attempt, taken)
         finally:
+            attempt.over = True
             host.keeper.let_go(claim)
             host.writer.forget(claim)
             host.events.leave(claim)
@@ -122,14 +150,15 @@ class Executor:
     async def _ended(self, attempt: Attempt) -> driver.Driven | None:
         """How the graph ended. None means the claim is lost, and what the graph did does not count."""
         assert attempt.task is not None
+        if await self._until_stopped(attempt):
+            await self._halt(attempt)
+            if attempt.lost:
+                log().warning(RUN_LOST, run_id=attempt.run.claim.run_id)
+                return None
+            return driver.Driven(ended_by(attempt.action or Action.TIMEOUT, None), attempt.values)
         try:
-            async with asyncio.timeout(attempt.run.seconds_left):
-                driven: driver.Driven = await attempt.task
-                return driven
-        except TimeoutError as error:
-            timed_out = attempt.task.cancelled()
-            ended = outcome.of_timeout() if timed_out else outcome.of_exception(error)
-            return driver.Driven(ended, attempt.values)
+            driven: driver.Driven = attempt.task.result()
+            return driven
         except asyncio.CancelledError as error:
             return self._cancelled(attempt, error)
         except GraphDrained:
@@ -139,11 +168,37 @@ class Executor:
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             return driver.Driven(outcome.of_exception(error), None)
 
+    async def _until_stopped(self, attempt: Attempt) -> bool:
+        """Wait for the graph. True: its end was asked for before it came, or its time is up."""
+        assert attempt.task is not None
+        await asyncio.wait(
+            {attempt.task, attempt.stopped},
+            timeout=attempt.run.seconds_left,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        return not attempt.task.done()
+
+    async def _halt(self, attempt: Attempt) -> None:
+        """Cancel the graph. One that does not end in time is left to itself: whatever it writes is fenced."""
+        task = attempt.task
+        assert task is not None
+        task.cancel()
+        await asyncio.wait({task}, timeout=_GRACE_SECONDS)
+        attempt.over = True
+        if not task.done():
+            log().warning(RUN_ABANDONED, run_id=attempt.run.claim.run_id, grace=_GRACE_SECONDS)
+            self.zombies.add(task)
+        task.add_done_callback(partial(self._forget, attempt.run.claim))
+
+    def _forget(self, claim: Claim, task: asyncio.Task[Any]) -> None:
+        """Take note of how a cancelled graph ended, so that nobody complains that nobody did."""
+        self.zombies.discard(task)
+        self._host.writer.forget(claim)
+        if not task.cancelled():
+            task.exception()
+
     def _cancelled(self, attempt: Attempt, error: BaseException) -> driver.Driven | None:
-        """Ours, because the lease is lost or the process drains; or a node's own, which is a failure."""
-        if attempt.lost:
-            log().warning(RUN_LOST, run_id=attempt.run.claim.run_id)
-            return None
+        """Ours, because the process drains; or a node's own, which is a failure."""
         if attempt.control.drain_requested:
             raise GraphDrained("shutdown")
         return driver.Driven(outcome.of_exception(error), None)
@@ -153,7 +208,8 @@ class Executor:
         claim, events = run.claim, host.events
 
         def send(name: str, data: Any) -> None:
-            events.send(claim, name, encoder.dumps(data))
+            if not attempt.over:
+                events.send(claim, name, encoder.dumps(data))
 
         opened = host.registry.open(
             run.graph_id,
@@ -188,45 +244,57 @@ class Executor:
         """Record the end behind all writes of the attempt; only then tell the client."""
         claim, ended = attempt.run.claim, driven.outcome
         try:
-            following, ended = await self._record(attempt, ended)
+            finished = await self._record(attempt, ended)
         except Fenced:
             log().warning(RUN_FENCED, run_id=claim.run_id)
             return None
         except Unavailable:
             log().warning(RUN_LOST, run_id=claim.run_id)
             return None
+        ended = finished.outcome
         self._tell(attempt.run, ended, driven.values)
         log().info(
             RUN_FINISHED, run_id=claim.run_id, status=str(ended.status), ms=round(seconds * 1000)
         )
-        return following
+        return finished.following
 
-    async def _record(self, attempt: Attempt, ended: Outcome) -> tuple[Pending | None, Outcome]:
+    async def _record(self, attempt: Attempt, ended: Outcome) -> Finished:
         """Finish; if the attempt's writes failed it has not succeeded, whatever the graph says."""
         claim, writer = attempt.run.claim, self._host.writer
         try:
-            return await writer.do(Finish(claim=claim, outcome=ended)), ended
+            return await self._record_as(claim, ended)
         except (Fenced, Unavailable):
             raise
         except Exception as error:
             writer.forget(claim)
-            failed = outcome.of_exception(error)
-            return await writer.do(Finish(claim=claim, outcome=failed)), failed
+            return await self._record_as(claim, outcome.of_exception(error))
+
+    async def _record_as(self, claim: Claim, ended: Outcome) -> Finished:
+        finished: Finished = await self._host.writer.do(Finish(claim=claim, outcome=ended))
+        return finished
 
     def _tell(self, run: Claimed, ended: Outcome, values: Any) -> None:
         events = self._host.events
         if ended.status == RunStatus.ERROR:
             events.send(run.claim, "error", encoder.dumps(ended.error))
             values = {"__error__": ended.error}
+        elif ended.status == RunStatus.INTERRUPTED:
+            # What is left of it is for Postgres to say: the graph may have gone further than what counts.
+            values = None
         payload = None if values is None else encoder.dumps(values)
         events.end(run.claim, str(ended.status), payload)
 
     async def _give_back(self, attempt: Attempt) -> None:
-        """Draining: hand the run to whoever comes next, from its last superstep on."""
+        """Draining: hand the run to whoever comes next, from its last superstep on, unless it was asked to end."""
         back: Pending | None = await self._host.writer.do(Release(claim=attempt.run.claim))
         if back is not None:
             log().info(RUN_RELEASED, run_id=back.run_id)
             self._host.announcer(back.run_id, back.graph_id)
+            return
+        asked = driver.Driven(ended_by(Action.INTERRUPT, None), None)
+        following = await self._finish(attempt, asked, seconds=0)
+        if following is not None:
+            self._host.announcer(following.run_id, following.graph_id)
 
 
 def _on_loop(host: Host, call: Callable[[], None]) -> None:

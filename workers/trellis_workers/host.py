@@ -21,6 +21,7 @@ from trellis.db.engine import new_engine
 from trellis.db.store import PostgresStore
 from trellis.db.writer import Writer
 from trellis.dispatch.announce import Announcer, connect
+from trellis.dispatch.signals import Signals
 from trellis.domain.runs import Lease
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.registry import Registry
@@ -49,6 +50,7 @@ class Host:
     store: PostgresStore
     cache: Cache
     announcer: Announcer
+    signals: Signals
     events: EventWriter
     loop: asyncio.AbstractEventLoop
     owner: str
@@ -67,6 +69,7 @@ def build(settings: Settings) -> Host:
     engine = new_engine(settings.database_url, pool_size=settings.database_pool_size)
     lease = Lease()
     cache = Cache()
+    redis = connect(settings.redis_url, max_connections=8)
     loop = _start_loop(settings.slots)
     return Host(
         settings=settings,
@@ -79,9 +82,8 @@ def build(settings: Settings) -> Host:
         lease=lease,
         store=PostgresStore(engine, "default"),
         cache=cache,
-        announcer=Announcer(
-            connect(settings.redis_url, max_connections=8), key_prefix=settings.redis_key_prefix
-        ),
+        announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
+        signals=Signals(redis, key_prefix=settings.redis_key_prefix),
         events=_on(loop, _new_events(settings)),
         loop=loop,
         owner=f"{socket.gethostname()}:{os.getpid()}",

@@ -1,5 +1,8 @@
 """Keep the leases of a process's runs: one thread, one connection of its own, one statement for all runs.
 
+A renewal also tells whether somebody asked for the end of a run. A signal (trellis.dispatch.signals) only makes it
+happen at once, so that there is one way by which a cancel reaches a run, with and without Redis.
+
 A loop that is blocked by a node, or a database thread that is busy, never costs a lease. A run whose lease is
 lost is stopped; so is one that could not be renewed in time, before anybody else may start it (race 17).
 """
@@ -14,25 +17,37 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine
 
 from trellis.db import runs
+from trellis.domain.multitask import Action
 from trellis.domain.runs import Claim, Lease
 from trellis.telemetry import LEASE_LATE, log
+
+#: How long a signal is remembered for a claim whose answer is still on its way.
+_SIGNAL_SECONDS = 5.0
 
 
 @dataclass(eq=False, slots=True)
 class _Held:
     claim: Claim
     lose: Callable[[], None]
+    end: Callable[[Action], None]
     renewed_at: float = field(default_factory=time.monotonic)
+    told: bool = False
 
 
 class Keeper:
-    """Renews what it holds until it is let go. `lose` of a claim is called once, from the keeper's thread."""
+    """
+    Renews what it holds until it is let go.
+
+    `lose` of a claim is called once, from the keeper's thread, when it is lost; `end`, when its end was asked for.
+    """
 
     def __init__(self, engine: Engine, lease: Lease) -> None:
         self._engine = engine
         self._lease = lease
         self._held: dict[tuple[str, int], _Held] = {}
+        self._signals: dict[str, float] = {}
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._threads = [
             threading.Thread(target=self._keep, name="lease", daemon=True),
             threading.Thread(target=self._watch, name="lease-watch", daemon=True),
@@ -40,22 +55,39 @@ class Keeper:
         for thread in self._threads:
             thread.start()
 
-    def hold(self, claim: Claim, *, lose: Callable[[], None]) -> None:
+    def hold(
+        self, claim: Claim, *, lose: Callable[[], None], end: Callable[[Action], None]
+    ) -> None:
         """Keep this claim from now on."""
-        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose)
+        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose, end)
+        # The signal may have been faster than the answer to the claim.
+        if claim.run_id in self._signals:
+            self._wake.set()
+
+    def look(self, run_id: str) -> None:
+        """Renew at once if this run is held: somebody asked for its end."""
+        now = time.monotonic()
+        self._signals = {
+            old: at for old, at in self._signals.items() if now - at < _SIGNAL_SECONDS
+        } | {run_id: now}
+        if any(held == run_id for held, _ in list(self._held)):
+            self._wake.set()
 
     def let_go(self, claim: Claim) -> None:
         self._held.pop((claim.run_id, claim.fence), None)
 
     def close(self) -> None:
         self._stop.set()
+        self._wake.set()
         for thread in self._threads:
             thread.join(timeout=5)
 
     def _keep(self) -> None:
         every = self._lease.renew_every.total_seconds()
         pause = every
-        while not self._stop.wait(pause):
+        while not self._stop.is_set():
+            self._wake.wait(pause)
+            self._wake.clear()
             held = list(self._held.values())
             pause = every if not held or self._renew(held) else 1.0
 
@@ -77,9 +109,15 @@ class Keeper:
         for item in held:
             if item.claim.run_id in kept:
                 item.renewed_at = sent
+                self._tell(item, kept[item.claim.run_id])
             else:
                 self._drop(item)
         return True
+
+    def _tell(self, item: _Held, action: str | None) -> None:
+        if action is not None and not item.told:
+            item.told = True
+            item.end(Action(action))
 
     def _drop_late(self, held: list[_Held]) -> None:
         trusted = (self._lease.duration - self._lease.margin).total_seconds()

@@ -26,15 +26,6 @@ def of_exception(error: BaseException) -> Outcome:
     return Outcome(status=RunStatus.ERROR, thread_status=ThreadStatus.ERROR, error=describe(error))
 
 
-def of_timeout() -> Outcome:
-    """The run's deadline passed."""
-    return Outcome(
-        status=RunStatus.TIMEOUT,
-        thread_status=ThreadStatus.ERROR,
-        error={"error": "TimeoutError", "message": ""},
-    )
-
-
 def describe(error: BaseException) -> dict[str, str]:
     """An exception as clients see it: class name and text, without what Postgres and JSON cannot hold."""
     text = str(error)[:_MESSAGE].replace("\x00", "\ufffd")

@@ -57,7 +57,8 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
         parts.append(f"<h4>Parameters</h4>{_parameters(operation['parameters'])}")
     if "requestBody" in operation:
         parts.append(f"<h4>Body</h4>{_content(operation['requestBody']['content'])}")
-    parts.append(f"<h4>Answer</h4>{_content(operation['responses']['200']['content'])}</details>")
+    done = next(iter(operation["responses"].values())).get("content", {})
+    parts.append(f"<h4>Answer</h4>{_content(done) or '<p>nothing</p>'}</details>")
     return "".join(parts)
 
 

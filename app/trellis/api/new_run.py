@@ -37,11 +37,6 @@ def on_thread(create: RunCreate, request_id: str) -> NewRun:
     :raises Invalid: a value is wrong, or not supported yet.
     :raises BadRequest: values contradict each other.
     """
-    if create.multitask_strategy not in (None, "enqueue"):
-        raise NotSupported(
-            f"multitask_strategy={create.multitask_strategy} is not supported yet by this version. "
-            "Use enqueue, or leave it out."
-        )
     config, forked = _config(create.config, create.context)
     return _new_run(
         create,
@@ -49,6 +44,7 @@ def on_thread(create: RunCreate, request_id: str) -> NewRun:
         config=config,
         checkpoint=_checkpoint(create.checkpoint, create.checkpoint_id) or forked,
         if_not_exists=create.if_not_exists or "reject",
+        multitask_strategy=create.multitask_strategy or "enqueue",
     )
 
 
@@ -105,6 +101,7 @@ def _new_run(
         interrupt_after=create.interrupt_after,
         durability=_durability(create),
         after_seconds=create.after_seconds or 0.0,
+        on_disconnect=create.on_disconnect or "continue",
         request_id=request_id,
         **rest,
     )
@@ -120,7 +117,6 @@ def _assistant_id(given: str) -> str:
 
 def _refuse_unsupported(create: StatelessRunCreate) -> None:
     given = {
-        'on_disconnect="cancel"': create.on_disconnect == "cancel",
         "webhook": create.webhook is not None,
         "feedback_keys": bool(create.feedback_keys),
         "langsmith_tracer": create.langsmith_tracer is not None,

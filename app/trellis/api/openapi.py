@@ -30,6 +30,9 @@ _FLAG = {"type": "boolean", "default": False}
 _TEXTS = {"type": "array", "items": _TEXT}
 _STATE: Parameters = {"subgraphs": _FLAG, "select": _TEXTS}
 _JOIN: Parameters = {"cancel_on_disconnect": _FLAG}
+_ACTION: Parameters = {
+    "action": {"type": "string", "enum": ["interrupt", "rollback"], "default": "interrupt"}
+}
 _FOLLOW: Parameters = {
     **_JOIN,
     "stream_mode": {"type": "array", "items": {"type": "string", "enum": list(STREAM_MODES)}},
@@ -40,10 +43,11 @@ _FOLLOW: Parameters = {
 class Operation:
     """What a route takes and gives, beyond what its path and its docstring say."""
 
-    takes: Any = None
+    takes: Any = None  #: False: a POST without a body
     gives: Any = None
     media: str = "application/json"
     query: Parameters | None = None
+    status: int = 200
 
 
 #: By endpoint. A test compares it with the routes.
@@ -68,6 +72,7 @@ OPERATIONS: Mapping[str, Operation] = {
         gives=schemas.Thread, query={"include": {"type": "string", "enum": ["ttl"]}}
     ),
     "threads.patch": Operation(takes=schemas.ThreadPatch, gives=schemas.Thread),
+    "threads.delete": Operation(status=204),
     "threads.search": Operation(takes=schemas.ThreadSearch, gives=list[schemas.Thread]),
     "threads.count": Operation(takes=schemas.ThreadCount, gives=int),
     "state.get": Operation(gives=schemas.ThreadState, query=_STATE),
@@ -88,6 +93,9 @@ OPERATIONS: Mapping[str, Operation] = {
         query={"limit": _INTEGER, "offset": _INTEGER, "status": _TEXT, "select": _TEXTS},
     ),
     "runs.get": Operation(gives=schemas.Run),
+    "runs.cancel": Operation(takes=False, gives=schemas.Object, query={"wait": _FLAG, **_ACTION}),
+    "runs.cancel_many": Operation(takes=schemas.RunsCancel, query=_ACTION, status=204),
+    "runs.delete": Operation(status=204),
     "runs.join": Operation(gives=Any, query=_JOIN),
     "runs.stream": Operation(media=_SSE, query=_FOLLOW),
     "runs.create_stateless": Operation(takes=schemas.StatelessRunCreate, gives=schemas.Run),
@@ -144,7 +152,7 @@ def _operation(
         "parameters": list(_parameters(rule, operation)),
         "responses": _responses(operation, shape_of),
     }
-    if operation.takes is not None:
+    if operation.takes:
         content = {"application/json": {"schema": shape_of[id(operation.takes)]}}
         described["requestBody"] = {"required": True, "content": content}
     return described
@@ -162,9 +170,12 @@ def _parameters(rule: Rule, operation: Operation) -> Iterable[dict[str, Any]]:
 
 def _responses(operation: Operation, shape_of: Mapping[int, Any]) -> dict[str, Any]:
     shape = shape_of[id(operation.gives)] if operation.gives is not None else _TEXT
+    done: dict[str, Any] = {"description": "Done"}
+    if operation.status != 204:
+        done["content"] = {operation.media: {"schema": shape}}
     error = {"$ref": _REF.format(name="ErrorResponse")}
     return {
-        "200": {"description": "Done", "content": {operation.media: {"schema": shape}}},
+        str(operation.status): done,
         "default": {
             "description": "Refused or failed; `detail` says why",
             "content": {"application/json": {"schema": error}},

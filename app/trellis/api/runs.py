@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from flask import Blueprint, Response, request
 
 from trellis.api import body, new_run, streaming, wire
 from trellis.api.current import request_id, rt, tenant_id
-from trellis.api.schemas import RunBatch, RunCreate, StatelessRunCreate
+from trellis.api.schemas import RunBatch, RunCreate, RunsCancel, StatelessRunCreate
+from trellis.domain.multitask import Action
 from trellis.domain.new_run import NewRun
-from trellis.errors import Invalid, NotFound, NotSupported
+from trellis.domain.runs import ACTIVE
+from trellis.errors import Invalid, NotFound
+from trellis.services import cancel as cancelling
 from trellis.services import runs
 from trellis.services.runs import RunRow
 
@@ -23,22 +27,23 @@ blueprint = Blueprint("runs", __name__)
 @blueprint.post("/threads/<thread_id>/runs")
 def create(thread_id: str) -> Response:
     """Create a run in the background."""
-    run = _create(thread_id)
+    run = _create(thread_id)[0]
     return wire.answer(wire.run(run), headers={"Content-Location": _path(run)})
 
 
 @blueprint.post("/threads/<thread_id>/runs/stream")
 def create_and_stream(thread_id: str) -> Response:
     """Create a run and stream its events."""
-    run = _create(thread_id)
-    return streaming.events(rt(), run, after="0", headers=_headers(_path(run), "stream"))
+    run, leave = _create(thread_id)
+    headers = _headers(_path(run), "stream")
+    return streaming.events(rt(), run, after="0", headers=headers, leave=leave)
 
 
 @blueprint.post("/threads/<thread_id>/runs/wait")
 def create_and_wait(thread_id: str) -> Response:
     """Create a run and wait for the thread's values at its end."""
-    run = _create(thread_id)
-    return streaming.values(rt(), run, headers=_headers(_path(run), "join"))
+    run, leave = _create(thread_id)
+    return streaming.values(rt(), run, headers=_headers(_path(run), "join"), leave=leave)
 
 
 @blueprint.get("/threads/<thread_id>/runs")
@@ -84,23 +89,23 @@ def stream(thread_id: str, run_id: str) -> Response:
 @blueprint.post("/runs")
 def create_stateless() -> Response:
     """Create a run on a thread of its own, in the background."""
-    run = _create_stateless()
+    run = _create_stateless()[0]
     return wire.answer(wire.run(run), headers={"Content-Location": f"/runs/{run['run_id']}"})
 
 
 @blueprint.post("/runs/stream")
 def create_stateless_and_stream() -> Response:
     """Create a run on a thread of its own and stream its events."""
-    run = _create_stateless()
+    run, leave = _create_stateless()
     headers = _headers(f"/runs/{run['run_id']}", "stream")
-    return streaming.events(rt(), run, after="0", headers=headers)
+    return streaming.events(rt(), run, after="0", headers=headers, leave=leave)
 
 
 @blueprint.post("/runs/wait")
 def create_stateless_and_wait() -> Response:
     """Create a run on a thread of its own and wait for its values."""
-    run = _create_stateless()
-    return streaming.values(rt(), run, headers=_headers(_path(run), "join"))
+    run, leave = _create_stateless()
+    return streaming.values(rt(), run, headers=_headers(_path(run), "join"), leave=leave)
 
 
 @blueprint.post("/runs/batch")
@@ -131,15 +136,79 @@ def stream_stateless(run_id: str) -> Response:
     return _stream(_find(run_id), f"/runs/{run_id}")
 
 
-def _create(thread_id: str) -> RunRow:
+@blueprint.post("/threads/<thread_id>/runs/<run_id>/cancel")
+def cancel(thread_id: str, run_id: str) -> Response:
+    """Cancel a run: keep what it did, or undo it. With wait=true the answer comes when it is over."""
+    thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
+    action, waits = _action(), body.flag("wait")
+    over = cancelling.one(rt(), tenant_id(), thread_id, run_id, action=action)
+    if not waits:
+        return Response(status=202)
+    headers = _headers(f"/threads/{thread_id}/runs/{run_id}", "join")
+    return streaming.nothing(rt(), None if over else run_id, headers=headers)
+
+
+@blueprint.post("/runs/cancel")
+def cancel_many() -> Response:
+    """Cancel every run of a status, or runs of a thread."""
+    wanted = body.json_body(RunsCancel)
+    action = _action()
+    named = wanted.thread_id is not None or wanted.run_ids is not None
+    if named == (wanted.status is not None):
+        raise Invalid("Give either status, or thread_id and run_ids")
+    if wanted.status is not None:
+        statuses = tuple(ACTIVE) if wanted.status == "all" else (wanted.status,)
+        cancelling.many(rt(), tenant_id(), action=action, statuses=statuses)
+        return Response(status=204)
+    if wanted.thread_id is None or wanted.run_ids is None:
+        raise Invalid("thread_id and run_ids belong together")
+    cancelling.many(
+        rt(),
+        tenant_id(),
+        action=action,
+        thread_id=body.identifier(wanted.thread_id, "thread"),
+        run_ids=[body.identifier(run_id, "run") for run_id in wanted.run_ids],
+    )
+    return Response(status=204)
+
+
+@blueprint.delete("/threads/<thread_id>/runs/<run_id>")
+def delete(thread_id: str, run_id: str) -> Response:
+    """Delete a run with its checkpoints, whether it is over or not."""
+    thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
+    cancelling.delete_run(rt(), tenant_id(), thread_id, run_id)
+    return Response(status=204)
+
+
+def _action() -> Action:
+    given = request.args.get("action") or Action.INTERRUPT
+    if given not in (Action.INTERRUPT, Action.ROLLBACK):
+        raise Invalid(f"action must be interrupt or rollback, not {given[:40]!r}")
+    return Action(given)
+
+
+#: What is called when the client hangs up; None: nothing happens to the run then.
+Leave = Callable[[], None] | None
+
+
+def _create(thread_id: str) -> tuple[RunRow, Leave]:
     thread_id = body.identifier(thread_id, "thread")
     new = new_run.on_thread(body.json_body(RunCreate), request_id())
-    return runs.create(rt(), tenant_id(), thread_id, new)
+    run = runs.create(rt(), tenant_id(), thread_id, new)
+    return run, _leave(run, cancels=new.on_disconnect == "cancel")
 
 
-def _create_stateless() -> RunRow:
+def _create_stateless() -> tuple[RunRow, Leave]:
     new: NewRun = new_run.stateless(body.json_body(StatelessRunCreate), request_id())
-    return runs.create(rt(), tenant_id(), None, new)
+    run = runs.create(rt(), tenant_id(), None, new)
+    return run, _leave(run, cancels=new.on_disconnect == "cancel")
+
+
+def _leave(run: RunRow | None, *, cancels: bool) -> Leave:
+    if run is None or not cancels:
+        return None
+    ids = tenant_id(), run["thread_id"], run["run_id"]
+    return partial(cancelling.disconnected, rt(), *ids)
 
 
 def _find(run_id: str, thread_id: str | None = None) -> RunRow | None:
@@ -152,24 +221,20 @@ def _find(run_id: str, thread_id: str | None = None) -> RunRow | None:
 
 
 def _join(run: RunRow | None, path: str) -> Response:
-    _refuse_cancel_on_disconnect()
-    return streaming.values(rt(), run, headers=_headers(path, "join"))
+    leave = _leave(run, cancels=body.flag("cancel_on_disconnect"))
+    return streaming.values(rt(), run, headers=_headers(path, "join"), leave=leave)
 
 
 def _stream(run: RunRow | None, path: str) -> Response:
-    _refuse_cancel_on_disconnect()
+    leave = _leave(run, cancels=body.flag("cancel_on_disconnect"))
     return streaming.events(
         rt(),
         run,
         after=streaming.cursor(run, request.headers.get("Last-Event-ID")),
         modes=streaming.wanted_modes(request.args.getlist("stream_mode")),
         headers=_headers(path, "stream"),
+        leave=leave,
     )
-
-
-def _refuse_cancel_on_disconnect() -> None:
-    if body.flag("cancel_on_disconnect"):
-        raise NotSupported("cancel_on_disconnect is not supported yet by this version")
 
 
 def _select() -> list[str] | None:

@@ -171,6 +171,12 @@ class RunCreate(StatelessRunCreate, kw_only=True):
 RunBatch = Annotated[list[StatelessRunCreate], Meta(min_length=1, max_length=100)]
 
 
+class RunsCancel(Struct, kw_only=True):
+    status: Literal["pending", "running", "all"] | None = None
+    thread_id: str | None = None
+    run_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
+
+
 # Responses
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -20,7 +19,7 @@ import orjson
 from flask import Response
 
 from trellis.api.bodies import AsyncBody
-from trellis.domain.runs import TERMINAL, RunState
+from trellis.domain.runs import TERMINAL, RunState, RunStatus
 from trellis.errors import Unavailable
 from trellis.runtime import Runtime
 from trellis.services import runs
@@ -35,6 +34,8 @@ _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
 }
 _JSON = {"Content-Type": "application/json"}
+#: Ends after which a stream just closes. None: the run has been rolled back, or deleted.
+_SILENT = (None, RunStatus.INTERRUPTED, RunStatus.TIMEOUT)
 _NOT_FOUND = orjson.dumps({"error": "HTTPException", "message": "404: Run not found"})
 
 #: What a reader tells of a run, in the portions in which it came.
@@ -76,8 +77,9 @@ def events(
     after: str | None,
     headers: Mapping[str, str],
     modes: frozenset[str] | None = None,
+    leave: Callable[[], None] | None = None,
 ) -> Response:
-    """Stream the events of a run as server-sent events."""
+    """Stream the events of a run as server-sent events. `leave` is called when the client hangs up."""
     headers = {**headers, **_HEADERS}
     if run is None:
         return Response(sse.event("error", _NOT_FOUND), headers=headers)
@@ -87,11 +89,17 @@ def events(
     view = View(with_ids=run["kwargs"]["resumable"], modes=modes, has_values="values" in shown)
     batches = _batches(rt, run["run_id"], after)
     recover = _recovery(rt, run["run_id"], run["thread_id"])
-    return Response(AsyncBody(event_chunks(batches, view, recover)), headers=headers)
+    return _following(rt, event_chunks(batches, view, recover), headers, leave)
 
 
-def values(rt: Runtime, run: RunRow | None, *, headers: Mapping[str, str]) -> Response:
-    """Wait for the end of a run, and send the thread's values."""
+def values(
+    rt: Runtime,
+    run: RunRow | None,
+    *,
+    headers: Mapping[str, str],
+    leave: Callable[[], None] | None = None,
+) -> Response:
+    """Wait for the end of a run, and send the thread's values. `leave` is called when the client hangs up."""
     headers = {**headers, **_JSON}
     if run is None:
         return Response(b'{"__error__":%b}' % _NOT_FOUND, headers=headers)
@@ -100,10 +108,57 @@ def values(rt: Runtime, run: RunRow | None, *, headers: Mapping[str, str]) -> Re
         final = runs.final_values(rt, run["run_id"], run["thread_id"])
         return Response(final, headers=headers)
     batches = _batches(rt, run["run_id"], "0")
-    return Response(AsyncBody(value_chunks(batches, recover)), headers=headers)
+    return _following(rt, value_chunks(batches, recover), headers, leave)
 
 
-async def event_chunks(batches: Batches, view: View, recover: Recover) -> AsyncIterator[bytes]:
+def nothing(rt: Runtime, run_id: str | None, *, headers: Mapping[str, str]) -> Response:
+    """Wait for the end of a run (None: it is over), and send an empty object."""
+    headers = {**headers, **_JSON}
+    if run_id is None:
+        return Response(b"{}", headers=headers)
+    return Response(AsyncBody(end_chunks(_batches(rt, run_id, "$"))), headers=headers)
+
+
+def _following(
+    rt: Runtime,
+    chunks: AsyncGenerator[bytes, None],
+    headers: Mapping[str, str],
+    leave: Callable[[], None] | None,
+) -> Response:
+    if leave is None:
+        return Response(AsyncBody(chunks), headers=headers)
+    reader = _reader(rt)
+
+    def left() -> None:
+        # A client that is cut off because this process ends has not hung up.
+        if not reader.is_closed:
+            leave()
+
+    return Response(AsyncBody(watched(chunks, left)), headers=headers)
+
+
+async def watched(
+    chunks: AsyncGenerator[bytes, None], leave: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
+    """The same chunks; `leave` is called, in a thread, if the client goes before they end."""
+    gone = False
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+    # That is how the server ends a body whose client left: it cancels the task, or closes the generator. Our own
+    # shutdown ends the chunks instead.
+    except (asyncio.CancelledError, GeneratorExit):
+        gone = True
+        raise
+    finally:
+        if gone:
+            asyncio.get_running_loop().run_in_executor(None, leave)
+
+
+async def event_chunks(
+    batches: Batches, view: View, recover: Recover
+) -> AsyncGenerator[bytes, None]:
     """The bytes of an event stream. What came together is sent together."""
     has_failed = False
     async with aclosing(batches):
@@ -114,7 +169,7 @@ async def event_chunks(batches: Batches, view: View, recover: Recover) -> AsyncI
             end = items[-1]
             if isinstance(end, End):
                 # No final values: the log was lost, or they were too large for it.
-                is_untold = end.values is None and end.status is not None and not has_failed
+                is_untold = end.values is None and end.status not in _SILENT and not has_failed
                 if is_untold and (frame := _snapshot(await recover(), view)):
                     yield frame
                 return
@@ -124,7 +179,7 @@ async def event_chunks(batches: Batches, view: View, recover: Recover) -> AsyncI
     yield sse.CLOSING
 
 
-async def value_chunks(batches: Batches, recover: Recover) -> AsyncIterator[bytes]:
+async def value_chunks(batches: Batches, recover: Recover) -> AsyncGenerator[bytes, None]:
     """
     The bytes of a JSON body that takes its time: newlines while nothing happens, then the values.
 
@@ -137,6 +192,22 @@ async def value_chunks(batches: Batches, recover: Recover) -> AsyncIterator[byte
                 yield await _final(end, recover)
                 return
             if isinstance(end, Beat):
+                yield b"\n"
+    raise Unavailable("The server is shutting down")
+
+
+async def end_chunks(batches: Batches) -> AsyncGenerator[bytes, None]:
+    """
+    The bytes of an empty object, when the run is over.
+
+    :raises Unavailable: the process shuts down.
+    """
+    async with aclosing(batches):
+        async for items in batches:
+            if isinstance(items[-1], End):
+                yield b"{}"
+                return
+            if isinstance(items[-1], Beat):
                 yield b"\n"
     raise Unavailable("The server is shutting down")
 

@@ -12,7 +12,7 @@ from trellis.api.schemas import ThreadCount, ThreadCreate, ThreadPatch, ThreadSe
 from trellis.db.threads import Query, Ttl
 from trellis.domain.pages import Page
 from trellis.errors import NotSupported
-from trellis.services import threads
+from trellis.services import cancel, threads
 from trellis.stream import encoder
 
 blueprint = Blueprint("threads", __name__)
@@ -55,6 +55,13 @@ def patch(thread_id: str) -> Response:
     if request.headers.get("Prefer") == "return=minimal":
         return Response(status=204)
     return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
+
+
+@blueprint.delete("/threads/<thread_id>")
+def delete(thread_id: str) -> Response:
+    """Delete a thread with its runs and its state, whatever runs on it."""
+    cancel.delete_thread(rt(), tenant_id(), body.identifier(thread_id, "thread"))
+    return Response(status=204)
 
 
 @blueprint.post("/threads/search")

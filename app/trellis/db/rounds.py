@@ -38,7 +38,7 @@ class Write:
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Finish:
-    """The end of an attempt, behind all its writes. Result: the thread's next run, or None."""
+    """The end of an attempt, behind all its writes. Result: Finished."""
 
     claim: Claim
     outcome: Outcome
@@ -68,6 +68,14 @@ class Taken:
 
     run: runs.Claimed
     latest: checkpoints.Stored | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The thread's next run, if there is one, and how the attempt ended: as proposed, or as somebody had asked."""
+
+    following: runs.Pending | None
+    outcome: Outcome
 
 
 class Locked(Exception):
@@ -102,13 +110,19 @@ class Round:
             return
         runs.lock_threads(self.tx, [item.claim.thread_id for item in items])
         won = runs.finish(self.tx, [(item.claim, item.outcome) for item in items])
-        counted = [item for item in items if item.claim.run_id in won]
-        nexts = (
-            runs.settle_threads(self.tx, [(i.claim, i.outcome) for i in counted]) if counted else {}
-        )
+        # Not again after a lost answer: another run may have changed the thread since.
+        new = [
+            (item.claim, won[item.claim.run_id].outcome)
+            for item in items
+            if item.claim.run_id in won and won[item.claim.run_id].is_new
+        ]
+        nexts = runs.settle_threads(self.tx, new) if new else {}
         for item in items:
+            ended = won.get(item.claim.run_id)
             fenced = Fenced(f"run {item.claim.run_id} belongs to another attempt")
-            self.results[id(item)] = nexts.get(item.claim.thread_id) if item in counted else fenced
+            self.results[id(item)] = (
+                Finished(nexts.get(item.claim.thread_id), ended.outcome) if ended else fenced
+            )
 
     def _release(self) -> None:
         items = self._of(Release)
@@ -122,16 +136,27 @@ class Round:
         if not items:
             return
         held = self._held(items)
+        undone = self._undone()
         rows = checkpoints.Rows()
         for item in items:
             if item.claim.run_id in held:
-                rows.extend(item.rows)
+                if item.claim.run_id not in undone:
+                    rows.extend(item.rows)
                 self.results[id(item)] = None
             else:
                 self.results[id(item)] = Fenced(
                     f"run {item.claim.run_id} belongs to another attempt"
                 )
         checkpoints.insert(self.tx, rows)
+
+    def _undone(self) -> set[str]:
+        """The runs that were rolled back in this very round: what they still wrote goes with them."""
+        ends = [(item, self.results[id(item)]) for item in self._of(Finish)]
+        return {
+            item.claim.run_id
+            for item, end in ends
+            if isinstance(end, Finished) and end.outcome.thread_status is None
+        }
 
     def _held(self, items: Sequence[Write]) -> set[str]:
         """The runs whose writes count: finished in this very round, or still held by their claim."""

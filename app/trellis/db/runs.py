@@ -11,8 +11,10 @@ from typing import Any, cast
 
 import orjson
 
+from trellis.db import checkpoints
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
+from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 
 Row = Mapping[str, Any]
@@ -176,12 +178,22 @@ def lock_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
     _rows(tx, "lock_threads", thread_ids=list(thread_ids))
 
 
-def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> set[str]:
-    """
-    Record how attempts ended. Returns the runs whose end counts; the others are fenced.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run has ended. `is_new`: by this very call, so that its thread has yet to be settled."""
 
-    An end that an earlier, unanswered commit has written already counts (race 29).
+    outcome: Outcome
+    is_new: bool
+
+
+def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     """
+    Record how attempts ended. Returns how the runs whose end counts have ended; the others are fenced.
+
+    A cancel that was asked for before decides, not the worker: a run that is rolled back is gone then, with all
+    it wrote. An end that an earlier, unanswered commit has written already counts (race 29).
+    """
+    proposed = {claim.run_id: outcome for claim, outcome in ends}
     rows = _rows(
         tx,
         "finish",
@@ -190,20 +202,37 @@ def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> set[str]:
         statuses=[str(outcome.status) for _, outcome in ends],
         errors=[_json(outcome.error) for _, outcome in ends],
     )
-    won = {row["run_id"] for row in rows}
+    won = {row["run_id"]: Ended(_outcome(row, proposed[row["run_id"]]), True) for row in rows}
+    for claim, _ in ends:
+        if claim.run_id in won and won[claim.run_id].outcome.thread_status is None:
+            roll_back(tx, claim.run_id, claim.thread_id)
     if lost := [(claim, outcome) for claim, outcome in ends if claim.run_id not in won]:
         won |= _finished_before(tx, lost)
     return won
 
 
-def _finished_before(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> set[str]:
+def _finished_before(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     rows = _rows(tx, "finished_before", run_ids=[claim.run_id for claim, _ in ends])
-    there = {(row["run_id"], row["fence"], row["status"]) for row in rows}
-    return {
-        claim.run_id
-        for claim, outcome in ends
-        if (claim.run_id, claim.fence, str(outcome.status)) in there
-    }
+    there = {(row["run_id"], row["fence"]): row for row in rows}
+    found = {}
+    for claim, outcome in ends:
+        if row := there.get((claim.run_id, claim.fence)):
+            outcome = _outcome(row, outcome)
+            if row["status"] == outcome.status:
+                found[claim.run_id] = Ended(outcome, False)
+    return found
+
+
+def _outcome(row: Row, proposed: Outcome) -> Outcome:
+    if row["cancel_action"] is None:
+        return proposed
+    return ended_by(Action(row["cancel_action"]), row["cancel_reason"])
+
+
+def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
+    """Delete a run with all it wrote. Its row is locked by then, so that no write of it is still to come."""
+    checkpoints.roll_back(tx, run_id, thread_id)
+    _run(tx, "delete", run_id=run_id)
 
 
 def settle_threads(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Pending]:
@@ -212,9 +241,12 @@ def settle_threads(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, P
         tx,
         "settle_threads",
         thread_ids=[claim.thread_id for claim, _ in ends],
-        statuses=[str(outcome.thread_status) for _, outcome in ends],
+        statuses=[outcome.thread_status for _, outcome in ends],
         errors=[_json(outcome.error) for _, outcome in ends],
-        interrupts=[_json(outcome.interrupts or {}) for _, outcome in ends],
+        interrupts=[
+            None if outcome.thread_status is None else _json(outcome.interrupts or {})
+            for _, outcome in ends
+        ],
     )
     return {
         row["thread_id"]: Pending(run_id=row["run_id"], graph_id=row["graph_id"])
@@ -246,16 +278,18 @@ def renew(tx: Tx, claims: Sequence[Claim], *, lease_seconds: float) -> dict[str,
 # Sweeping: any process may, no leader
 
 
-def expired(tx: Tx, *, limit: int = 100) -> Sequence[Row]:
-    """Runs whose lease ran out: candidates for `rescue`, one transaction each."""
-    return _rows(tx, "expired", limit=limit)
+def expired(tx: Tx, *, patience_seconds: float, limit: int = 100) -> Sequence[Row]:
+    """
+    Runs whose worker is lost: candidates for `cancel.end_overdue` and `rescue`, one transaction each.
+
+    `patience_seconds` is how long a worker may take to end a run that it was asked to end.
+    """
+    return _rows(tx, "expired", limit=limit, patience=patience_seconds)
 
 
 def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> str | None:
     """Return a lost run to pending, or give it up. None means somebody else is at it, or it lives."""
-    if not _row(tx, "lock_expired", thread_id=thread_id):
-        return None
-    if not _row(tx, "lock_expired_run", run_id=run_id):
+    if not lock_lost(tx, run_id, thread_id):
         return None
     error = _json({"error": "WorkerLost", "message": "The workers of this run died too often."})
     row = _row(tx, "rescue", run_id=run_id, error=error, backoff=backoff_seconds)
@@ -263,6 +297,13 @@ def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> st
         _run(tx, "bury", run_id=run_id)
         _settle_buried(tx, run_id, thread_id)
     return row["status"] if row else None
+
+
+def lock_lost(tx: Tx, run_id: str, thread_id: str) -> bool:
+    """Lock a thread and its run without waiting. False means somebody else is at it."""
+    if not _row(tx, "lock_expired", thread_id=thread_id):
+        return False
+    return bool(_row(tx, "lock_expired_run", run_id=run_id))
 
 
 def _settle_buried(tx: Tx, run_id: str, thread_id: str) -> None:
@@ -286,5 +327,10 @@ def delete_expired_threads(tx: Tx, *, limit: int = 500) -> int:
     """Delete threads past their time, with everything that hangs on them. Returns how many."""
     ids = [row["thread_id"] for row in _rows(tx, "expired_threads", limit=limit)]
     if ids:
-        _run(tx, "delete_threads", thread_ids=ids)
+        delete_threads(tx, ids)
     return len(ids)
+
+
+def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
+    """Delete locked threads with their runs and checkpoints."""
+    _run(tx, "delete_threads", thread_ids=list(thread_ids))

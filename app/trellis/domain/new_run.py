@@ -27,6 +27,9 @@ class NewRun:
     multitask_strategy: str = "enqueue"
     if_not_exists: str = "reject"
     after_seconds: float = 0.0
+    on_disconnect: str = (
+        "continue"  #: what becomes of the run when the client that created it hangs up
+    )
     on_completion: str = "delete"  #: what becomes of a stateless run's thread
     webhook: str | None = None
     feedback_keys: Sequence[str] | None = None

@@ -63,7 +63,7 @@ class Outcome:
     """How an attempt ended: what becomes of the run, and of its thread."""
 
     status: RunStatus
-    thread_status: ThreadStatus = ThreadStatus.IDLE
+    thread_status: ThreadStatus | None = ThreadStatus.IDLE  #: None: what it was before the run
     error: Mapping[str, str] | None = None  #: {"error": class name, "message": text}
     interrupts: Mapping[str, Any] | None = None  #: {task_id: [interrupt, …]}
 

@@ -9,14 +9,17 @@ from typing import Any
 from trellis.db import assistants as assistant_rows
 from trellis.db import runs as rows
 from trellis.db import threads as thread_rows
+from trellis.db.cancel import Stopped
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
 from trellis.domain.assistants import merge_config, merge_context, mirrored
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
+from trellis.domain.multitask import Strategy
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
+from trellis.services import cancel
 from trellis.stream import encoder
 
 RunRow = Mapping[str, Any]
@@ -31,11 +34,22 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
 
     :raises NotFound: there is no such thread or assistant.
     """
+    if thread_id is not None and new.multitask_strategy != Strategy.ENQUEUE:
+        return _create_alone(rt, tenant_id, thread_id, new)
     with rt.autocommit.connect() as tx:
         if thread_id is None:
             run = _accept_stateless(rt, tx, tenant_id, new)
         else:
-            run = _accept(rt, tx, tenant_id, thread_id, new)
+            run, _ = _accept(rt, tx, tenant_id, thread_id, new)
+    _announce(rt, run, new)
+    return run
+
+
+def _create_alone(rt: Runtime, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:
+    """Accept a run that waits for no other: in one transaction with what becomes of those."""
+    with rt.engine.begin() as tx:
+        run, stopped = _accept(rt, tx, tenant_id, thread_id, new)
+    cancel.tell_superseded(rt, stopped)
     _announce(rt, run, new)
     return run
 
@@ -55,7 +69,9 @@ def _announce(rt: Runtime, run: RunRow, new: NewRun) -> None:
         rt.announcer(run["run_id"], run["graph_id"])
 
 
-def _accept(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:
+def _accept(
+    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun
+) -> tuple[RunRow, Stopped]:
     """Read, merge, then accept in one statement. What changes in between is as if it had changed right after."""
     assistant_id = resolve_assistant(rt, new.assistant_id)
     subject = rows.subject(tx, tenant_id, thread_id, assistant_id=assistant_id)
@@ -63,17 +79,34 @@ def _accept(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) ->
         return _accept_with_thread(rt, tx, tenant_id, thread_id, new)
     assistant = _assistant(rt, tx, tenant_id, new, subject if subject["assistant_id"] else None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata=subject["thread_metadata"])
-    return _accepted(run, rows.enqueue(tx, {**run, "tenant_id": tenant_id}))
+    return _accept_composed(tx, tenant_id, run)
 
 
-def _accept_with_thread(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:
+def _accept_composed(tx: Tx, tenant_id: str, run: RunRow) -> tuple[RunRow, Stopped]:
+    stopped: Stopped | None = Stopped()
+    if run["multitask_strategy"] != Strategy.ENQUEUE:
+        stopped = cancel.make_room(
+            tx,
+            tenant_id,
+            run["thread_id"],
+            strategy=run["multitask_strategy"],
+            run_id=run["run_id"],
+        )
+    if stopped is None:
+        raise NotFound("Thread or assistant not found.")
+    return _accepted(run, rows.enqueue(tx, {**run, "tenant_id": tenant_id})), stopped
+
+
+def _accept_with_thread(
+    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun
+) -> tuple[RunRow, Stopped]:
     if new.if_not_exists != "create":
         raise NotFound("Thread or assistant not found.")
     assistant = _assistant(rt, tx, tenant_id, new, None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata={})
     made = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=False)
     # Another request made the thread meanwhile; or it belongs to somebody else, and this finds nothing either.
-    return _accepted(run, made or rows.enqueue(tx, {**run, "tenant_id": tenant_id}))
+    return (_accepted(run, made), Stopped()) if made else _accept_composed(tx, tenant_id, run)
 
 
 def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRow:

@@ -15,14 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
+from redis import Redis as SyncRedis
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
+
+from trellis import telemetry
 
 #: Log events of this package.
 EVENTS_DROPPED = "stream.dropped"
@@ -30,6 +34,11 @@ REDIS_DOWN = "stream.redis_down"
 APPEND_REFUSED = "stream.refused"
 READER_FAILED = "stream.reader_failed"
 UNBLOCK_REFUSED = "stream.unblock_refused"
+
+#: Higher than any attempt's: nobody appends to the log of a run that ended without a worker.
+_LAST_FENCE = 2**53 - 1
+#: How long such an end is kept, in seconds.
+_END_SECONDS = 120
 
 #: Appends what a run's writer has waiting. A batch sent twice, because the answer to the first one
 #: was lost, is appended once; a batch of an attempt that was replaced is not appended at all (0).
@@ -80,6 +89,25 @@ def stream_key(prefix: str, run_id: str) -> str:
 
 def fence_key(prefix: str, run_id: str) -> str:
     return f"{prefix}fence:{run_id}"
+
+
+def append_ends(client: SyncRedis, prefix: str, run_ids: Sequence[str]) -> None:
+    """
+    Tell whoever follows runs that they ended before any worker took them up. Best effort.
+
+    Without it a follower finds out from Postgres, a few seconds later.
+    """
+    if not run_ids:
+        return
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for run_id in run_ids:
+                keys = stream_key(prefix, run_id), fence_key(prefix, run_id)
+                limits = _LAST_FENCE, 1000, 1 << 20, _END_SECONDS
+                pipe.eval(APPEND, 2, *keys, *map(str, limits), "1", "1", "interrupted", "")
+            pipe.execute()
+    except RedisError as error:
+        telemetry.log().warning(REDIS_DOWN, error=str(error))
 
 
 def connect(url: str, *, max_connections: int, timeout_seconds: float) -> Redis:

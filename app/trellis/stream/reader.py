@@ -179,6 +179,11 @@ class Reader:
         """How many streams are open."""
         return len(self._followers)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether its streams end because the process does."""
+        return self._closed
+
     async def close(self) -> None:
         """End every stream, without an End, and disconnect."""
         self._closed = True

@@ -163,6 +163,8 @@ def test_bodies_that_no_route_can_take(
     tried = 0
     for endpoint, method, path in routes(app, "POST", "PATCH", "PUT"):
         assert OPERATIONS[endpoint].takes is not None
+        if OPERATIONS[endpoint].takes is False:
+            continue
         response = app.test_client().open(fill(path, **ids), method=method, data=BODIES[name])
         unharmed(response)
         assert response.status_code == 422

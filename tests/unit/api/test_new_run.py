@@ -79,10 +79,6 @@ def test_durability(fields: dict[str, Any], durability: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("multitask_strategy", "reject"),
-        ("multitask_strategy", "interrupt"),
-        ("multitask_strategy", "rollback"),
-        ("on_disconnect", "cancel"),
         ("webhook", "https://example.com"),
         ("feedback_keys", ["a"]),
         ("langsmith_tracer", {"project_name": "p"}),
@@ -105,6 +101,16 @@ def test_on_thread__what_cannot_be_honoured_is_refused(name: str, value: Any) ->
 )
 def test_on_thread__what_changes_nothing_is_accepted(name: str, value: Any) -> None:
     assert parsed(**{name: value}) == parsed()
+
+
+@pytest.mark.parametrize("strategy", ["reject", "enqueue", "interrupt", "rollback"])
+def test_on_thread__multitask_strategy(strategy: str) -> None:
+    assert parsed(multitask_strategy=strategy).multitask_strategy == strategy
+
+
+def test_on_thread__on_disconnect() -> None:
+    assert parsed(on_disconnect="cancel").on_disconnect == "cancel"
+    assert parsed().on_disconnect == "continue"
 
 
 def test_stateless__every_multitask_strategy_is_honoured_by_having_no_neighbours() -> None:

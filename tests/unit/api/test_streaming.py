@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
 
-from trellis.api.streaming import View, cursor, event_chunks, value_chunks, wanted_modes
+from trellis.api.streaming import (
+    View,
+    cursor,
+    event_chunks,
+    value_chunks,
+    wanted_modes,
+    watched,
+)
 from trellis.errors import Unavailable
 from trellis.stream import sse
 from trellis.stream.entries import BEAT, GAP, End, Event, Item
@@ -205,3 +213,64 @@ def test_cursor(resumable: bool, header: str | None, expected: str | None) -> No
 )
 def test_wanted_modes(given: list[str], modes: set[str] | None) -> None:
     assert wanted_modes(given) == modes
+
+
+# Clients that hang up
+
+
+async def chunks(*given: bytes, then: Exception | None = None) -> AsyncGenerator[bytes, None]:
+    for chunk in given:
+        yield chunk
+    if then:
+        raise then
+
+
+async def left(body: AsyncGenerator[bytes, None], calls: list[str]) -> bool:
+    """Whether `leave` was called, which happens in a thread."""
+    await asyncio.get_running_loop().shutdown_default_executor()
+    return calls == ["left"]
+
+
+@pytest.mark.parametrize("read", [1, 2])
+def test_watched__the_client_leaves(read: int) -> None:
+    async def play() -> bool:
+        calls: list[str] = []
+        body = watched(chunks(b"1", b"2"), lambda: calls.append("left"))
+        for _ in range(read):
+            await anext(body)
+        await body.aclose()
+        return await left(body, calls)
+
+    assert asyncio.run(play())
+
+
+def test_watched__the_task_is_cancelled() -> None:
+    async def forever() -> AsyncGenerator[bytes, None]:
+        yield b"1"
+        await asyncio.Event().wait()
+
+    async def play() -> bool:
+        calls: list[str] = []
+        body = watched(forever(), lambda: calls.append("left"))
+        await anext(body)
+        waiting = asyncio.ensure_future(anext(body))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return await left(body, calls)
+
+    assert asyncio.run(play())
+
+
+@pytest.mark.parametrize("then", [None, Unavailable("The server is shutting down")])
+def test_watched__the_chunks_end(then: Exception | None) -> None:
+    """By themselves, or because this process shuts down: nobody has left."""
+
+    async def play() -> bool:
+        calls: list[str] = []
+        body = watched(chunks(b"1", then=then), lambda: calls.append("left"))
+        with contextlib.suppress(Unavailable):
+            assert [chunk async for chunk in body] == [b"1"]
+        return await left(body, calls)
+
+    assert not asyncio.run(play())

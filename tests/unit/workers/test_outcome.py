@@ -32,10 +32,3 @@ def test_of_exception__text_that_postgres_cannot_hold():
 
     assert error["message"].startswith("a\ufffdb\ufffd")
     assert len(orjson.dumps(error)) < 11_000
-
-
-def test_of_timeout():
-    ended = outcome.of_timeout()
-
-    assert (ended.status, ended.thread_status) == (RunStatus.TIMEOUT, ThreadStatus.ERROR)
-    assert ended.error == {"error": "TimeoutError", "message": ""}

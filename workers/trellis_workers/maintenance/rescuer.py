@@ -1,26 +1,42 @@
-"""Return runs whose lease ran out to pending, or give them up."""
+"""Runs that their workers do not look after: back to pending, ended as was asked for, timed out, or given up."""
 
 from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from trellis.db import runs
+from trellis.db import cancel, runs
+from trellis.dispatch.signals import Signals
 from trellis.telemetry import RUN_RESCUED, log
 
 #: First pause before a lost run starts again, in seconds; doubled with each crash.
 _BACKOFF_SECONDS = 0.5
+#: How long a worker that is alive may take to end a run when asked to, in seconds: a heartbeat until it knows
+#: without Redis (5 s), the grace that a node gets (5 s), and time to say so.
+_PATIENCE_SECONDS = 15.0
 
 
 def rescue(engine: Engine) -> int:
-    """Look at every expired lease once. Returns how many runs were moved."""
+    """Look at every lost run once. Returns how many were moved."""
     with engine.connect() as tx:
-        candidates = runs.expired(tx)
+        candidates = runs.expired(tx, patience_seconds=_PATIENCE_SECONDS)
     return sum(_rescue(engine, row["run_id"], row["thread_id"]) for row in candidates)
+
+
+def time_out(engine: Engine, signals: Signals) -> int:
+    """Ask for the end of runs past their deadline. Returns how many."""
+    with engine.begin() as tx:
+        late = cancel.time_out(tx)
+    signals(late)
+    return len(late)
 
 
 def _rescue(engine: Engine, run_id: str, thread_id: str) -> bool:
     with engine.begin() as tx:
-        status = runs.rescue(tx, run_id, thread_id, backoff_seconds=_BACKOFF_SECONDS)
-    if status is not None:
-        log().warning(RUN_RESCUED, run_id=run_id, status=status)
-    return status is not None
+        status = cancel.end_overdue(tx, run_id, thread_id, patience_seconds=_PATIENCE_SECONDS)
+        if status is None:
+            found = runs.rescue(tx, run_id, thread_id, backoff_seconds=_BACKOFF_SECONDS)
+        else:
+            found = str(status)
+    if found is not None:
+        log().warning(RUN_RESCUED, run_id=run_id, status=found)
+    return found is not None

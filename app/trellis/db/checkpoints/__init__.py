@@ -19,7 +19,13 @@ from trellis.db.checkpoints.backend import Backend, DirectBackend
 from trellis.db.checkpoints.cache import Cache
 from trellis.db.checkpoints.load import Key, Stored, load
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert
-from trellis.db.checkpoints.upkeep import copy_thread, delete_for_runs, delete_threads, prune
+from trellis.db.checkpoints.upkeep import (
+    copy_thread,
+    delete_for_runs,
+    delete_threads,
+    prune,
+    roll_back,
+)
 from trellis.db.checkpoints.values import plain_values
 
 __all__ = [
@@ -39,4 +45,5 @@ __all__ = [
     "load",
     "plain_values",
     "prune",
+    "roll_back",
 ]

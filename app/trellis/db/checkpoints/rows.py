@@ -47,6 +47,7 @@ class WriteRow(NamedTuple):
     type: str
     data: bytes
     task_path: str
+    run_id: str | None = None  #: None: written by no run's claim
 
 
 @dataclass

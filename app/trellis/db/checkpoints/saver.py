@@ -356,15 +356,13 @@ class Saver(BaseCheckpointSaver[str]):
     ) -> Rows:
         thread_id, ns, _ = _key(config)
         checkpoint_id = config["configurable"]["checkpoint_id"]
+        place = (thread_id, ns, checkpoint_id, task_id)
+        run_id = self._claim.run_id if self._claim else None
         rows = Rows()
         for n, (channel, value) in enumerate(writes):
             kind, data = self.serde.dumps_typed(value)
             idx = WRITES_IDX_MAP.get(channel, n)
-            rows.writes.append(
-                WriteRow(
-                    thread_id, ns, checkpoint_id, task_id, idx, channel, kind, pack(data), task_path
-                )
-            )
+            rows.writes.append(WriteRow(*place, idx, channel, kind, pack(data), task_path, run_id))
         return rows
 
 

@@ -9,7 +9,7 @@ from trellis.db.checkpoints.codec import as_uuid, unpack_body
 from trellis.db.checkpoints.history import ancestors
 from trellis.db.checkpoints.load import Key, blobs_of, columns
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.queries import execute, sql
 from trellis.errors import Invalid
 
 #: thread, namespace, checkpoint
@@ -30,6 +30,14 @@ def delete_for_runs(tx: Tx, run_ids: Sequence[str]) -> None:
     ids = [as_uuid(run_id, what="run_id") for run_id in run_ids]
     found = tx.exec_driver_sql(sql("checkpoints", "of_runs"), {"run_ids": ids})
     _delete(tx, [(row[0], row[1], row[2]) for row in found])
+
+
+def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
+    """Make a thread's checkpoints what they were before a run. The run's row must be locked, or ended."""
+    ids = {"run_id": run_id, "thread_id": thread_id}
+    for statement in ("restore_writes", "delete_writes"):
+        execute(tx, "checkpoints", statement, ids)
+    delete_for_runs(tx, [run_id])
 
 
 def copy_thread(tx: Tx, source: str, target: str) -> None:

@@ -22,12 +22,19 @@ SELECT *
 
 -- name: insert_writes
 -- Special writes (error, interrupt, resume: idx < 0) replace what the task said before; of the others the first counts.
-INSERT INTO checkpoint_write AS w (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, data, task_path)
+-- What a run replaces of another's is kept beside it: a rollback brings it back.
+INSERT INTO checkpoint_write AS w (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, data, task_path,
+                                   run_id)
 SELECT *
   FROM unnest(%(thread_id)s::uuid[], %(checkpoint_ns)s::text[], %(checkpoint_id)s::text[], %(task_id)s::text[],
-              %(idx)s::integer[], %(channel)s::text[], %(type)s::text[], %(data)s::bytea[], %(task_path)s::text[])
+              %(idx)s::integer[], %(channel)s::text[], %(type)s::text[], %(data)s::bytea[], %(task_path)s::text[],
+              %(run_id)s::uuid[])
     ON CONFLICT (thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
-   SET channel = excluded.channel,
+   SET replaced_run_id = CASE WHEN w.run_id IS DISTINCT FROM excluded.run_id THEN w.run_id ELSE w.replaced_run_id END,
+       replaced_type = CASE WHEN w.run_id IS DISTINCT FROM excluded.run_id THEN w.type ELSE w.replaced_type END,
+       replaced_data = CASE WHEN w.run_id IS DISTINCT FROM excluded.run_id THEN w.data ELSE w.replaced_data END,
+       run_id = excluded.run_id,
+       channel = excluded.channel,
        type = excluded.type,
        data = excluded.data,
        task_path = excluded.task_path
@@ -170,6 +177,25 @@ SELECT DISTINCT ON (thread_id, checkpoint_ns)
 SELECT thread_id::text, checkpoint_ns, checkpoint_id
   FROM checkpoint
  WHERE run_id = ANY(%(run_ids)s::uuid[])
+
+-- name: restore_writes
+-- Of the writes of a run that is rolled back: those that replaced an older run's become what they were, …
+UPDATE checkpoint_write
+   SET run_id = replaced_run_id,
+       type = replaced_type,
+       data = replaced_data,
+       replaced_run_id = NULL,
+       replaced_type = NULL,
+       replaced_data = NULL
+ WHERE thread_id = %(thread_id)s::uuid
+   AND run_id = %(run_id)s::uuid
+   AND replaced_type IS NOT NULL
+
+-- name: delete_writes
+-- … and the others go, also those that hang on an older run's checkpoint: a human's answer, for example.
+DELETE FROM checkpoint_write
+ WHERE thread_id = %(thread_id)s::uuid
+   AND run_id = %(run_id)s::uuid
 
 -- name: delete_checkpoints
 -- The named checkpoints with their writes. Those that came since they were looked up stay.

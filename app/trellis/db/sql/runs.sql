@@ -19,7 +19,8 @@ SELECT assistant_id::text, graph_id, config, context, metadata
 -- of one thread; no row means that the thread is not there any more. One statement, so accepted or not.
 WITH busy AS (
     UPDATE thread
-       SET status = 'busy',
+       SET rest_status = CASE status WHEN 'busy' THEN rest_status ELSE status END,
+           status = 'busy',
            metadata = metadata || %(thread_metadata)s::jsonb,
            config = %(thread_config)s::jsonb,
            updated_at = clock_timestamp()
@@ -170,10 +171,13 @@ SELECT 1
    FOR UPDATE
 
 -- name: finish
--- Fenced, and final: a worker that lost its lease changes nothing.
+-- Fenced, and final: a worker that lost its lease changes nothing. Whoever asked for a cancel before this moment was
+-- first, whatever the graph says now (race 19).
 UPDATE run
-   SET status = o.status,
-       error = o.error,
+   SET status = CASE WHEN run.cancel_action IS NULL THEN o.status
+                     WHEN run.cancel_action = 'timeout' THEN 'timeout'
+                     ELSE 'interrupted' END,
+       error = CASE WHEN run.cancel_action IS NULL THEN o.error END,
        ended_at = clock_timestamp(),
        updated_at = clock_timestamp(),
        lease_owner = NULL,
@@ -183,33 +187,42 @@ UPDATE run
  WHERE run.run_id = o.run_id
    AND run.fence = o.fence
    AND run.status = 'running'
-RETURNING run.run_id::text
+RETURNING run.run_id::text, run.cancel_action, run.cancel_reason
 
 -- name: finished_before
-SELECT run_id::text, fence, status
+SELECT run_id::text, fence, status, cancel_action, cancel_reason
   FROM run
  WHERE run_id = ANY(%(run_ids)s::uuid[])
 
 -- name: settle_threads
--- After a finish: what the threads are now, and which run each has next.
+-- After a finish: what the threads are now, and which run each has next. Without a status the run has been rolled
+-- back, and the thread is what it was before; one that had failed still has nodes to go on with.
 UPDATE thread
-   SET status = CASE WHEN n.run_id IS NULL THEN o.status ELSE 'busy' END,
+   SET status = CASE WHEN n.run_id IS NULL THEN rest.status ELSE 'busy' END,
+       rest_status = rest.status,
        error = o.error,
-       interrupts = o.interrupts,
+       interrupts = coalesce(o.interrupts, thread.interrupts),
        updated_at = clock_timestamp(),
        state_updated_at = clock_timestamp(),
        expires_at = clock_timestamp() + CASE WHEN thread.temporary THEN interval '2 minutes'
                                              ELSE thread.ttl_minutes * interval '1 minute' END
   FROM unnest(%(thread_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(interrupts)s::json[])
        AS o (thread_id, status, error, interrupts)
-  LEFT JOIN LATERAL (SELECT r.run_id, r.graph_id, r.run_after
+  JOIN thread AS old ON old.thread_id = o.thread_id
+ CROSS JOIN LATERAL (SELECT CASE WHEN o.status IS NOT NULL THEN o.status
+                                 WHEN old.rest_status = 'idle' THEN 'idle'
+                                 WHEN EXISTS (SELECT 1 FROM checkpoint c WHERE c.thread_id = o.thread_id)
+                                 THEN 'interrupted'
+                                 ELSE 'idle' END AS status) AS rest
+  LEFT JOIN LATERAL (SELECT r.run_id, r.graph_id, r.run_after, r.status
                        FROM run r
                       WHERE r.thread_id = o.thread_id
-                        AND r.status = 'pending'
-                      ORDER BY r.seq
+                        AND r.status IN ('pending', 'running')
+                      ORDER BY r.status DESC, r.seq
                       LIMIT 1) AS n ON true
  WHERE thread.thread_id = o.thread_id
-RETURNING thread.thread_id::text, n.run_id::text, n.graph_id, n.run_after <= clock_timestamp() AS due
+RETURNING thread.thread_id::text, n.run_id::text, n.graph_id,
+          n.status = 'pending' AND n.run_after <= clock_timestamp() AS due
 
 -- name: release
 -- Hand a run back without using up an attempt's crash budget.
@@ -245,10 +258,12 @@ UPDATE run
 RETURNING run.run_id::text, run.cancel_action
 
 -- name: expired
+-- A worker that is alive, but does not end a run that it was asked to end, has lost it as well.
 SELECT run_id::text, thread_id::text
   FROM run
  WHERE status = 'running'
-   AND lease_expires_at < clock_timestamp()
+   AND (lease_expires_at < clock_timestamp()
+        OR cancel_requested_at < clock_timestamp() - %(patience)s * interval '1 second')
  ORDER BY lease_expires_at
  LIMIT %(limit)s
 
@@ -280,6 +295,7 @@ UPDATE run
        lease_expires_at = NULL
  WHERE run_id = %(run_id)s::uuid
    AND status = 'running'
+   AND cancel_action IS NULL
    AND lease_expires_at < clock_timestamp()
 RETURNING run_id::text, status
 
@@ -328,3 +344,6 @@ WITH c AS (DELETE FROM checkpoint WHERE thread_id = ANY(%(thread_ids)s::uuid[]))
      b AS (DELETE FROM checkpoint_blob WHERE thread_id = ANY(%(thread_ids)s::uuid[])),
      w AS (DELETE FROM checkpoint_write WHERE thread_id = ANY(%(thread_ids)s::uuid[]))
 DELETE FROM thread WHERE thread_id = ANY(%(thread_ids)s::uuid[])
+
+-- name: delete
+DELETE FROM run WHERE run_id = %(run_id)s::uuid

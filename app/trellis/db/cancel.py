@@ -1,0 +1,170 @@
+"""Ends that somebody asked for: of pending runs at once, of running ones by their worker, of lost ones by the sweep.
+
+Lock order as everywhere: thread, then run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from trellis.db import runs
+from trellis.db.engine import Tx
+from trellis.db.queries import execute
+from trellis.db.runs import Pending
+from trellis.domain.multitask import Action, ended_by
+from trellis.domain.runs import Claim, Outcome, RunStatus
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped:
+    """What `stop` did."""
+
+    ended: list[str] = field(default_factory=list)  #: were pending, and are over now
+    asked: list[str] = field(
+        default_factory=list
+    )  #: are running: tell their workers after the commit
+    following: Pending | None = None  #: what the thread may start next
+
+
+def _rows(tx: Tx, name: str, **params: Any) -> Sequence[Row]:
+    found = execute(tx, "cancel", name, params).mappings().all()
+    return cast("Sequence[Row]", found)
+
+
+def _row(tx: Tx, name: str, **params: Any) -> Row | None:
+    found = execute(tx, "cancel", name, params).mappings().first()
+    return cast("Row | None", found)
+
+
+def _run(tx: Tx, name: str, **params: Any) -> int:
+    return execute(tx, "cancel", name, params).rowcount
+
+
+def lock_thread(tx: Tx, tenant_id: str, thread_id: str) -> bool:
+    """Lock a thread until the commit. False means that the tenant has none with this id."""
+    return bool(_row(tx, "lock_thread", tenant_id=tenant_id, thread_id=thread_id))
+
+
+def active(tx: Tx, thread_id: str) -> Sequence[Row]:
+    """The runs of a locked thread that are not over, oldest first."""
+    return _rows(tx, "active", thread_id=thread_id)
+
+
+def find(tx: Tx, tenant_id: str, run_id: str) -> Row | None:
+    """Thread and status of a run."""
+    return _row(tx, "find", tenant_id=tenant_id, run_id=run_id)
+
+
+def find_active(
+    tx: Tx,
+    tenant_id: str,
+    *,
+    statuses: Sequence[str],
+    thread_id: str | None,
+    run_ids: Sequence[str] | None,
+) -> Sequence[Row]:
+    """Run and thread of the runs that are meant; None means all. By thread, so that each is locked once."""
+    return _rows(
+        tx,
+        "find_active",
+        tenant_id=tenant_id,
+        statuses=list(statuses),
+        thread_id=thread_id,
+        run_ids=None if run_ids is None else list(run_ids),
+    )
+
+
+def stop(tx: Tx, thread_id: str, *, among: Sequence[Row], action: Action, reason: str) -> Stopped:
+    """
+    End runs of a locked thread, given as `active` returns them: those that are pending now, the others soon.
+
+    A pending run that is rolled back is deleted.
+    """
+    pending = [row for row in among if row["status"] == RunStatus.PENDING]
+    running = [row["run_id"] for row in among if row["status"] == RunStatus.RUNNING]
+    if running:
+        _run(tx, "ask", run_ids=running, action=str(action), reason=reason)
+    ended = [row["run_id"] for row in pending]
+    if not ended:
+        return Stopped(asked=running)
+    if action == Action.ROLLBACK:
+        for run_id in ended:
+            runs.roll_back(tx, run_id, thread_id)
+    else:
+        _run(tx, "end_pending", run_ids=ended, action=str(action), reason=reason)
+    begun = any(row["has_progress"] for row in pending)
+    following = _rest(tx, thread_id, ended_by(action, reason) if begun else None)
+    return Stopped(ended=ended, asked=running, following=following)
+
+
+def _rest(tx: Tx, thread_id: str, outcome: Outcome | None) -> Pending | None:
+    """What the thread is now; an outcome if one of the runs had begun before it was pending again."""
+    if outcome is not None:
+        return _settle(tx, "", thread_id, outcome)
+    row = _row(tx, "rest", thread_id=thread_id)
+    if row is None or not row["due"]:
+        return None
+    return Pending(run_id=row["run_id"], graph_id=row["graph_id"])
+
+
+def _settle(tx: Tx, run_id: str, thread_id: str, outcome: Outcome) -> Pending | None:
+    claim = Claim(run_id=run_id, thread_id=thread_id, fence=0, attempt=0)
+    return runs.settle_threads(tx, [(claim, outcome)]).get(thread_id)
+
+
+def time_out(tx: Tx, *, limit: int = 500) -> list[str]:
+    """Ask for the end of runs that are past their deadline. Returns those whose workers should hear of it."""
+    return [row["run_id"] for row in _rows(tx, "time_out", limit=limit)]
+
+
+def end_overdue(
+    tx: Tx, run_id: str, thread_id: str, *, patience_seconds: float
+) -> RunStatus | None:
+    """
+    End a run in the place of its worker, which is dead or does not listen; its later writes are fenced.
+
+    None means that nobody asked for its end, that there is time, or that somebody else is at it.
+    """
+    if not runs.lock_lost(tx, run_id, thread_id):
+        return None
+    row = _row(tx, "end_overdue", run_id=run_id, patience=patience_seconds)
+    if row is None:
+        return None
+    outcome = ended_by(Action(row["cancel_action"]), row["cancel_reason"])
+    if outcome.thread_status is None:
+        runs.roll_back(tx, run_id, thread_id)
+    _settle(tx, run_id, thread_id, outcome)
+    return outcome.status
+
+
+def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
+    """
+    Delete a run of a locked thread with all it wrote; whoever executes it is fenced from now on.
+
+    None means that the thread has no such run.
+    """
+    rows = _rows(tx, "lock_runs", thread_id=thread_id, run_id=run_id)
+    if not rows:
+        return None
+    head = _row(tx, "is_head", thread_id=thread_id, run_id=run_id)
+    runs.roll_back(tx, run_id, thread_id)
+    status = rows[0]["status"]
+    if status == RunStatus.RUNNING:
+        outcome = Outcome(status=RunStatus.INTERRUPTED, thread_status=None)
+        return Stopped(asked=[run_id], following=_settle(tx, run_id, thread_id, outcome))
+    if status == RunStatus.PENDING:
+        return Stopped(ended=[run_id], following=_rest(tx, thread_id, None))
+    if head and head["yes"]:
+        _run(tx, "clear", thread_id=thread_id)
+    return Stopped()
+
+
+def delete_thread(tx: Tx, thread_id: str) -> list[str]:
+    """Delete a locked thread with everything that hangs on it. Returns the runs whose workers should hear of it."""
+    rows = _rows(tx, "lock_runs", thread_id=thread_id, run_id=None)
+    runs.delete_threads(tx, [thread_id])
+    return [row["run_id"] for row in rows if row["status"] == RunStatus.RUNNING]
