@@ -22,6 +22,8 @@ LOOP_BLOCKED = "loop.blocked"
 WRITER_RETRY = "writer.retry"
 ANNOUNCE_FAILED = "announce.failed"
 REQUEST_FAILED = "request.failed"
+WEBHOOK_DELIVERED = "webhook.delivered"
+WEBHOOK_FAILED = "webhook.failed"
 WORKER_READY = "worker.ready"
 WORKER_DRAINING = "worker.draining"
 

@@ -196,6 +196,8 @@ class Executor:
             log().warning(RUN_LOST, run_id=claim.run_id)
             return None
         self._tell(attempt.run, ended, driven.values)
+        if attempt.run.kwargs["webhook"]:
+            self._host.deliverer.wake()
         log().info(
             RUN_FINISHED, run_id=claim.run_id, status=str(ended.status), ms=round(seconds * 1000)
         )

@@ -28,6 +28,7 @@ from trellis.settings import Settings
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
 from trellis_workers.lease import Keeper
+from trellis_workers.maintenance.deliverer import Deliverer
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Host:
     cache: Cache
     announcer: Announcer
     events: EventWriter
+    deliverer: Deliverer
     loop: asyncio.AbstractEventLoop
     owner: str
     serdes: dict[str, Any] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def build(settings: Settings) -> Host:
             connect(settings.redis_url, max_connections=8), key_prefix=settings.redis_key_prefix
         ),
         events=_on(loop, _new_events(settings)),
+        deliverer=Deliverer(engine, manifest.webhooks),
         loop=loop,
         owner=f"{socket.gethostname()}:{os.getpid()}",
     )
@@ -103,6 +106,7 @@ def close(host: Host) -> None:
     """Commit and send what is queued, then let go of every connection."""
     _on(host.loop, host.events.close())
     host.keeper.close()
+    host.deliverer.close()
     host.writer.close()
     host.engine.dispose()
 

@@ -105,6 +105,7 @@ def _new_run(
         interrupt_after=create.interrupt_after,
         durability=_durability(create),
         after_seconds=create.after_seconds or 0.0,
+        webhook=create.webhook,
         request_id=request_id,
         **rest,
     )
@@ -121,7 +122,6 @@ def _assistant_id(given: str) -> str:
 def _refuse_unsupported(create: StatelessRunCreate) -> None:
     given = {
         'on_disconnect="cancel"': create.on_disconnect == "cancel",
-        "webhook": create.webhook is not None,
         "feedback_keys": bool(create.feedback_keys),
         "langsmith_tracer": create.langsmith_tracer is not None,
         "strict_resume": bool(create.strict_resume),

@@ -12,11 +12,13 @@ from trellis.db import threads as thread_rows
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
 from trellis.domain.assistants import merge_config, merge_context, mirrored
+from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
+from trellis.services import idempotency, webhooks
 from trellis.stream import encoder
 
 RunRow = Mapping[str, Any]
@@ -31,17 +33,16 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
 
     :raises NotFound: there is no such thread or assistant.
     """
+    webhooks.check(rt.manifest.webhooks, [new.webhook])
     with rt.autocommit.connect() as tx:
-        if thread_id is None:
-            run = _accept_stateless(rt, tx, tenant_id, new)
-        else:
-            run = _accept(rt, tx, tenant_id, thread_id, new)
+        run = _accept_anywhere(rt, tx, tenant_id, thread_id, new)
     _announce(rt, run, new)
     return run
 
 
-def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> list[RunRow]:
+def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> Sequence[RunRow]:
     """Accept stateless runs, all or none."""
+    webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
     with rt.engine.begin() as tx:
         runs = [_accept_stateless(rt, tx, tenant_id, new) for new in news]
     for run, new in zip(runs, news, strict=True):
@@ -49,10 +50,40 @@ def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> list[Ru
     return runs
 
 
+def create_once(
+    rt: Runtime, tenant_id: str, thread_id: str | None, news: Sequence[NewRun], *, key: Key
+) -> tuple[Sequence[RunRow], bool]:
+    """
+    Accept runs unless an earlier request with this key has: then the rows as they were accepted, and True.
+
+    :raises NotFound: there is no such thread or assistant.
+    :raises Conflict: the key stands for another request.
+    """
+    webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
+    runs, is_replay = idempotency.once(
+        rt,
+        tenant_id,
+        key,
+        lambda tx: [_accept_anywhere(rt, tx, tenant_id, thread_id, new) for new in news],
+    )
+    if not is_replay:
+        for run, new in zip(runs, news, strict=True):
+            _announce(rt, run, new)
+    return runs, is_replay
+
+
 def _announce(rt: Runtime, run: RunRow, new: NewRun) -> None:
     """After the commit, so that no worker looks for a row it cannot see yet. A delayed run is found when it is due."""
     if new.after_seconds <= 0:
         rt.announcer(run["run_id"], run["graph_id"])
+
+
+def _accept_anywhere(
+    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun
+) -> RunRow:
+    if thread_id is None:
+        return _accept_stateless(rt, tx, tenant_id, new)
+    return _accept(rt, tx, tenant_id, thread_id, new)
 
 
 def _accept(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:

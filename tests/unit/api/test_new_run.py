@@ -83,7 +83,6 @@ def test_durability(fields: dict[str, Any], durability: str) -> None:
         ("multitask_strategy", "interrupt"),
         ("multitask_strategy", "rollback"),
         ("on_disconnect", "cancel"),
-        ("webhook", "https://example.com"),
         ("feedback_keys", ["a"]),
         ("langsmith_tracer", {"project_name": "p"}),
         ("strict_resume", True),

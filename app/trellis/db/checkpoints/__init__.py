@@ -20,7 +20,7 @@ from trellis.db.checkpoints.cache import Cache
 from trellis.db.checkpoints.load import Key, Stored, load
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert
 from trellis.db.checkpoints.upkeep import copy_thread, delete_for_runs, delete_threads, prune
-from trellis.db.checkpoints.values import plain_values
+from trellis.db.checkpoints.values import plain_values, plain_values_at
 
 __all__ = [
     "Backend",
@@ -38,5 +38,6 @@ __all__ = [
     "insert",
     "load",
     "plain_values",
+    "plain_values_at",
     "prune",
 ]
