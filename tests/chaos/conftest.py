@@ -1,9 +1,10 @@
-"""A database that keeps a record of every change of a run's status, which is what the invariants are checked on."""
+"""A database that keeps a record of every change of a run's status, on which the invariants are checked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg2
 import pytest
@@ -11,35 +12,40 @@ from sqlalchemy import Engine
 
 from trellis.db.engine import new_engine
 
-#: Only here. `clock_timestamp` and `id` are taken while the run's row is locked, so they are in the order of commits.
+#: In tests only. Ids are taken under the locks that order the changes, so they are in the order of the commits.
 AUDIT = """
 CREATE TABLE audit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id uuid NOT NULL, thread_id uuid NOT NULL, old text, new text NOT NULL, fence bigint
+    run_id uuid NOT NULL, thread_id uuid NOT NULL, was text, became text NOT NULL, fence bigint,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
+CREATE INDEX ON audit (thread_id, fence) WHERE became = 'running';
 CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'INSERT' OR NEW.status <> OLD.status THEN
-        INSERT INTO audit (run_id, thread_id, old, new, fence)
-        VALUES (NEW.run_id, NEW.thread_id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.status END, NEW.status, NEW.fence);
-    END IF;
+    INSERT INTO audit (run_id, thread_id, was, became, fence)
+    VALUES (NEW.run_id, NEW.thread_id, OLD.status, NEW.status, NEW.fence);
     RETURN NULL;
 END $$;
-CREATE TRIGGER audit AFTER INSERT OR UPDATE ON run FOR EACH ROW EXECUTE FUNCTION audit();
+CREATE TRIGGER audit AFTER UPDATE OF status ON run
+    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION audit();
 
-CREATE TABLE audit_write (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id uuid, thread_id uuid NOT NULL, fence bigint, newest bigint
-);
--- What fence the thread has when a row of an attempt is written: a newer one makes it a zombie's.
+-- At the commit of a row of an attempt: whether a newer attempt at the thread has been committed by somebody else.
+CREATE TABLE zombie_write (run_id uuid, fence bigint);
 CREATE FUNCTION audit_write() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO audit_write (run_id, thread_id, fence, newest)
-    SELECT NEW.run_id, NEW.thread_id, NEW.fence, fence FROM thread WHERE thread_id = NEW.thread_id;
+    INSERT INTO zombie_write
+    SELECT NEW.run_id, NEW.fence
+     WHERE EXISTS (SELECT 1 FROM audit
+                    WHERE thread_id = NEW.thread_id AND became = 'running' AND fence > NEW.fence
+                      AND xid <> pg_current_xact_id());
     RETURN NULL;
 END $$;
-CREATE TRIGGER audit_write AFTER INSERT ON checkpoint FOR EACH ROW EXECUTE FUNCTION audit_write();
+CREATE CONSTRAINT TRIGGER audit_write AFTER INSERT ON checkpoint DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION audit_write();
 """
+
+#: By seed: what was found. Printed at the end.
+FOUND = pytest.StashKey[dict[str, dict[str, Any]]]()
 
 
 @pytest.fixture
@@ -57,11 +63,24 @@ def engine(audited_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def one(engine: Engine) -> Callable[..., object]:
+def one(engine: Engine) -> Callable[..., Any]:
     """The first column of a query's first row."""
 
-    def ask(query: str, **params: object) -> object:
+    def ask(query: str, **params: object) -> Any:
         with engine.connect() as tx:
             return tx.exec_driver_sql(query, params).scalar()
 
     return ask
+
+
+@pytest.fixture
+def found(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+    return request.config.stash.setdefault(FOUND, {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for seed, counts in config.stash.get(FOUND, {}).items():
+        told = "  ".join(f"{name}={count}" for name, count in counts.items())
+        terminalreporter.write_line(f"chaos seed {seed}: {told}")
