@@ -249,3 +249,19 @@ def test_pause_seconds() -> None:
     assert 0.75 * 2**9 <= (pause_seconds(10) or 0) <= 1.25 * 2**9
     assert 64_800 <= (pause_seconds(19) or 0) <= 108_000
     assert pause_seconds(20) is None
+
+
+def test_deliver__the_values_cannot_be_read(engine, receiver, end, deliver, one) -> None:
+    """A row that nobody can decode must not be tried for ever without saying so."""
+    run_id = end(receiver.url)
+    with engine.begin() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO checkpoint (thread_id, checkpoint_id, run_id, body)"
+            " SELECT thread_id, '1', run_id, 'x' FROM run WHERE run_id = %(r)s::uuid",
+            {"r": run_id},
+        )
+
+    deliver(pauses=2)
+
+    assert settled(one)
+    assert "unknown encoding" in one("SELECT last_error FROM webhook_outbox")

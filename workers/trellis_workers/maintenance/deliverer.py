@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from trellis.db import webhooks as outbox
 from trellis.db.webhooks import Delivery
 from trellis.domain.webhooks import Webhooks
-from trellis.errors import TrellisError
 from trellis.stream import encoder
 from trellis.telemetry import WEBHOOK_DELIVERED, WEBHOOK_FAILED, log
 from trellis_workers.webhooks import TOTAL_SECONDS, send
@@ -25,7 +25,7 @@ _LOOK_SECONDS = 1.0
 #: A delivery that has not been reported by then is due again: its process died, or was frozen.
 _DEADLINE_SECONDS = 2 * TOTAL_SECONDS
 _AT_ONCE = 8
-#: The first pause is about a second, each one twice the last, none longer than a day: about four days together.
+#: The first pause is about a second, each one twice the last, none longer than a day: three and a half days.
 _LONGEST_PAUSE_SECONDS = 86_400.0
 _ATTEMPTS = 20
 
@@ -80,7 +80,8 @@ class Deliverer:
 
     def _take(self) -> bool:
         """Take one that is due, when there is a thread for it. One by one: what waits here, others could deliver."""
-        self._free.acquire()
+        if not self._free.acquire(timeout=0.5):
+            return True
         try:
             with self._engine.begin() as tx:
                 found = outbox.take(tx, limit=1, deadline_seconds=_DEADLINE_SECONDS)
@@ -97,24 +98,22 @@ class Deliverer:
         try:
             self._attempt(delivery)
         except Exception as error:
-            log().warning(WEBHOOK_FAILED, run_id=delivery.run_id, error=str(error).split("\n")[0])
+            # Without the database it cannot be noted; the deadline makes it due again.
+            with suppress(SQLAlchemyError):
+                self._failed(delivery, error)
         finally:
             self._free.release()
 
     def _attempt(self, delivery: Delivery) -> None:
         with self._engine.begin() as tx:
             values = outbox.final_values(tx, delivery.payload)
-        try:
-            send(
-                self._webhooks,
-                url=delivery.url,
-                run_id=delivery.run_id,
-                body=body(delivery, values),
-                at=delivery.now.timestamp(),
-            )
-        except (OSError, http.client.HTTPException, TrellisError) as error:
-            self._failed(delivery, error)
-            return
+        send(
+            self._webhooks,
+            url=delivery.url,
+            run_id=delivery.run_id,
+            body=body(delivery, values),
+            at=delivery.now.timestamp(),
+        )
         with self._engine.begin() as tx:
             outbox.delivered(tx, delivery)
         log().info(WEBHOOK_DELIVERED, run_id=delivery.run_id, attempt=delivery.attempt)
