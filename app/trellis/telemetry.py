@@ -26,6 +26,8 @@ CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
 RUN_ABANDONED = "run.abandoned"
 REQUEST_FAILED = "request.failed"
+WEBHOOK_DELIVERED = "webhook.delivered"
+WEBHOOK_FAILED = "webhook.failed"
 WORKER_READY = "worker.ready"
 WORKER_DRAINING = "worker.draining"
 

@@ -253,6 +253,8 @@ class Executor:
             return None
         ended = finished.outcome
         self._tell(attempt.run, ended, driven.values)
+        if attempt.run.kwargs["webhook"]:
+            self._host.deliverer.wake()
         log().info(
             RUN_FINISHED, run_id=claim.run_id, status=str(ended.status), ms=round(seconds * 1000)
         )

@@ -29,6 +29,7 @@ from trellis.settings import Settings
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
 from trellis_workers.lease import Keeper
+from trellis_workers.maintenance.deliverer import Deliverer
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Host:
     announcer: Announcer
     signals: Signals
     events: EventWriter
+    deliverer: Deliverer
     loop: asyncio.AbstractEventLoop
     owner: str
     serdes: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +87,7 @@ def build(settings: Settings) -> Host:
         announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),
         events=_on(loop, _new_events(settings)),
+        deliverer=Deliverer(engine, manifest.webhooks),
         loop=loop,
         owner=f"{socket.gethostname()}:{os.getpid()}",
     )
@@ -105,6 +108,7 @@ def close(host: Host) -> None:
     """Commit and send what is queued, then let go of every connection."""
     _on(host.loop, host.events.close())
     host.keeper.close()
+    host.deliverer.close()
     host.writer.close()
     host.engine.dispose()
 

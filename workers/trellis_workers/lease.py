@@ -106,8 +106,10 @@ class Keeper:
         except Exception as error:
             log().warning(LEASE_LATE, runs=len(held), error=str(error).split("\n")[0])
             return False
+        # Two attempts at one run can be here, after a lease was lost and the run was claimed again: the later holds.
+        newest = {c.run_id: c.fence for c in sorted(claims, key=lambda claim: claim.fence)}
         for item in held:
-            if item.claim.run_id in kept:
+            if item.claim.run_id in kept and item.claim.fence == newest[item.claim.run_id]:
                 item.renewed_at = sent
                 self._tell(item, kept[item.claim.run_id])
             else:

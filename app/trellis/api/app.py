@@ -9,7 +9,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from trellis import telemetry
-from trellis.api import assistants, body, openapi, runs, state, system, threads, wire
+from trellis.api import assistants, body, idempotency, openapi, runs, state, system, threads, wire
 from trellis.api.current import EXTENSION, request_id
 from trellis.api.metrics import Metrics
 from trellis.db.engine import is_conflict, is_unavailable
@@ -38,6 +38,7 @@ def create_app(rt: Runtime) -> Flask:
         app.register_blueprint(blueprint)
     app.before_request(_start)
     app.after_request(_allow_origin)
+    app.after_request(idempotency.tell)
     app.after_request(lambda response: _count(metrics, response))
     app.register_error_handler(TrellisError, _explain)
     app.register_error_handler(HTTPException, _refuse)

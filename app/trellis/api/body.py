@@ -11,6 +11,7 @@ import msgspec
 import orjson
 from flask import request
 
+from trellis.api.idempotency import HEADER
 from trellis.errors import Invalid
 
 T = TypeVar("T")
@@ -35,7 +36,8 @@ def json_body(into: type[T]) -> T:
 
     :raises Invalid: no JSON, JSON that cannot be stored, or of another shape.
     """
-    return shape(load(request.get_data(cache=False)), into)
+    # Kept only where it is needed again: for the fingerprint of an idempotent create.
+    return shape(load(request.get_data(cache=HEADER in request.headers)), into)
 
 
 def load(raw: bytes) -> Any:

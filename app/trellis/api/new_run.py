@@ -102,6 +102,7 @@ def _new_run(
         durability=_durability(create),
         after_seconds=create.after_seconds or 0.0,
         on_disconnect=create.on_disconnect or "continue",
+        webhook=create.webhook,
         request_id=request_id,
         **rest,
     )
@@ -117,7 +118,6 @@ def _assistant_id(given: str) -> str:
 
 def _refuse_unsupported(create: StatelessRunCreate) -> None:
     given = {
-        "webhook": create.webhook is not None,
         "feedback_keys": bool(create.feedback_keys),
         "langsmith_tracer": create.langsmith_tracer is not None,
         "strict_resume": bool(create.strict_resume),

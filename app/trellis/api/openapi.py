@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
 import trellis
-from trellis.api import docs, schemas, wire
+from trellis.api import docs, idempotency, schemas, wire
 from trellis.api.new_run import STREAM_MODES
 
 blueprint = Blueprint("openapi", __name__)
@@ -48,6 +48,7 @@ class Operation:
     media: str = "application/json"
     query: Parameters | None = None
     status: int = 200
+    once: bool = False  #: an Idempotency-Key is honoured
 
 
 #: By endpoint. A test compares it with the routes.
@@ -67,7 +68,7 @@ OPERATIONS: Mapping[str, Operation] = {
         gives=schemas.Object, query={"xray": {"type": ["boolean", "integer"], "default": False}}
     ),
     "assistants.graph_schemas": Operation(gives=schemas.GraphSchemas),
-    "threads.create": Operation(takes=schemas.ThreadCreate, gives=schemas.Thread),
+    "threads.create": Operation(takes=schemas.ThreadCreate, gives=schemas.Thread, once=True),
     "threads.get": Operation(
         gives=schemas.Thread, query={"include": {"type": "string", "enum": ["ttl"]}}
     ),
@@ -85,9 +86,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "state.search_history": Operation(
         takes=schemas.HistoryRequest, gives=list[schemas.ThreadState]
     ),
-    "runs.create": Operation(takes=schemas.RunCreate, gives=schemas.Run),
-    "runs.create_and_stream": Operation(takes=schemas.RunCreate, media=_SSE),
-    "runs.create_and_wait": Operation(takes=schemas.RunCreate, gives=Any),
+    "runs.create": Operation(takes=schemas.RunCreate, gives=schemas.Run, once=True),
+    "runs.create_and_stream": Operation(takes=schemas.RunCreate, media=_SSE, once=True),
+    "runs.create_and_wait": Operation(takes=schemas.RunCreate, gives=Any, once=True),
     "runs.list_": Operation(
         gives=list[schemas.Run],
         query={"limit": _INTEGER, "offset": _INTEGER, "status": _TEXT, "select": _TEXTS},
@@ -98,10 +99,16 @@ OPERATIONS: Mapping[str, Operation] = {
     "runs.delete": Operation(status=204),
     "runs.join": Operation(gives=Any, query=_JOIN),
     "runs.stream": Operation(media=_SSE, query=_FOLLOW),
-    "runs.create_stateless": Operation(takes=schemas.StatelessRunCreate, gives=schemas.Run),
-    "runs.create_stateless_and_stream": Operation(takes=schemas.StatelessRunCreate, media=_SSE),
-    "runs.create_stateless_and_wait": Operation(takes=schemas.StatelessRunCreate, gives=Any),
-    "runs.create_batch": Operation(takes=schemas.RunBatch, gives=list[schemas.Run]),
+    "runs.create_stateless": Operation(
+        takes=schemas.StatelessRunCreate, gives=schemas.Run, once=True
+    ),
+    "runs.create_stateless_and_stream": Operation(
+        takes=schemas.StatelessRunCreate, media=_SSE, once=True
+    ),
+    "runs.create_stateless_and_wait": Operation(
+        takes=schemas.StatelessRunCreate, gives=Any, once=True
+    ),
+    "runs.create_batch": Operation(takes=schemas.RunBatch, gives=list[schemas.Run], once=True),
     "runs.get_stateless": Operation(gives=schemas.Run),
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),
@@ -166,6 +173,9 @@ def _parameters(rule: Rule, operation: Operation) -> Iterable[dict[str, Any]]:
         yield {"name": name, "in": "path", "required": True, "schema": kind}
     for name, schema in (operation.query or {}).items():
         yield {"name": name, "in": "query", "required": False, "schema": schema}
+    if operation.once:
+        text = {"type": "string", "minLength": 1, "maxLength": 255}
+        yield {"name": idempotency.HEADER, "in": "header", "required": False, "schema": text}
 
 
 def _responses(operation: Operation, shape_of: Mapping[int, Any]) -> dict[str, Any]:

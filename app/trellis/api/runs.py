@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, new_run, streaming, wire
+from trellis.api import body, idempotency, new_run, streaming, wire
 from trellis.api.current import request_id, rt, tenant_id
 from trellis.api.schemas import RunBatch, RunCreate, RunsCancel, StatelessRunCreate
+from trellis.domain.idempotency import Key
 from trellis.domain.multitask import Action
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import ACTIVE
@@ -113,7 +114,11 @@ def create_batch() -> Response:
     """Create many runs, each on a thread of its own: all of them, or none."""
     wanted = body.json_body(RunBatch)
     news = [new_run.stateless(each, request_id()) for each in wanted]
-    return wire.answer([wire.run(run) for run in runs.create_batch(rt(), tenant_id(), news)])
+    key = idempotency.key()
+    made = (
+        runs.create_batch(rt(), tenant_id(), news) if key is None else _create_once(None, news, key)
+    )
+    return wire.answer([wire.run(run) for run in made])
 
 
 @blueprint.get("/runs/<run_id>")
@@ -194,13 +199,13 @@ Leave = Callable[[], None] | None
 def _create(thread_id: str) -> tuple[RunRow, Leave]:
     thread_id = body.identifier(thread_id, "thread")
     new = new_run.on_thread(body.json_body(RunCreate), request_id())
-    run = runs.create(rt(), tenant_id(), thread_id, new)
+    run = _accept(thread_id, new)
     return run, _leave(run, cancels=new.on_disconnect == "cancel")
 
 
 def _create_stateless() -> tuple[RunRow, Leave]:
     new: NewRun = new_run.stateless(body.json_body(StatelessRunCreate), request_id())
-    run = runs.create(rt(), tenant_id(), None, new)
+    run = _accept(None, new)
     return run, _leave(run, cancels=new.on_disconnect == "cancel")
 
 
@@ -209,6 +214,21 @@ def _leave(run: RunRow | None, *, cancels: bool) -> Leave:
         return None
     ids = tenant_id(), run["thread_id"], run["run_id"]
     return partial(cancelling.disconnected, rt(), *ids)
+
+
+def _accept(thread_id: str | None, new: NewRun) -> RunRow:
+    key = idempotency.key()
+    if key is None:
+        return runs.create(rt(), tenant_id(), thread_id, new)
+    [run] = _create_once(thread_id, [new], key)
+    return run
+
+
+def _create_once(thread_id: str | None, news: Sequence[NewRun], key: Key) -> Sequence[RunRow]:
+    made, is_replay = runs.create_once(rt(), tenant_id(), thread_id, news, key=key)
+    if is_replay:
+        idempotency.replayed()
+    return made
 
 
 def _find(run_id: str, thread_id: str | None = None) -> RunRow | None:

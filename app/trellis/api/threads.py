@@ -6,13 +6,15 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, wire
+from trellis.api import body, idempotency, wire
 from trellis.api.current import rt, tenant_id
 from trellis.api.schemas import ThreadCount, ThreadCreate, ThreadPatch, ThreadSearch, TtlConfig
 from trellis.db.threads import Query, Ttl
+from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
 from trellis.errors import NotSupported
 from trellis.services import cancel, threads
+from trellis.services.threads import New
 from trellis.stream import encoder
 
 blueprint = Blueprint("threads", __name__)
@@ -24,13 +26,13 @@ def create() -> Response:
     wanted = body.json_body(ThreadCreate)
     if wanted.supersteps:
         raise NotSupported("supersteps are not supported yet by this version. Leave them out.")
-    row = threads.create(
-        rt(),
-        tenant_id(),
-        thread_id=wanted.thread_id and body.identifier(wanted.thread_id, "thread"),
-        metadata=body.metadata(wanted.metadata),
-        ttl=_ttl(wanted.ttl),
-        keep_existing=wanted.if_exists == "do_nothing",
+    row = _create(
+        New(
+            thread_id=_thread_id(wanted.thread_id),
+            metadata=body.metadata(wanted.metadata),
+            ttl=_ttl(wanted.ttl),
+            keep_existing=wanted.if_exists == "do_nothing",
+        )
     )
     is_new = row["created_at"] == row["updated_at"]
     return wire.raw_answer(encoder.dumps(wire.thread(row, None if is_new else _values(row))))
@@ -91,6 +93,20 @@ def count() -> Response:
     """Count threads."""
     wanted = body.json_body(ThreadCount)
     return wire.answer(threads.count(rt(), tenant_id(), query=_query(wanted)))
+
+
+def _thread_id(given: str | None) -> str:
+    return body.identifier(given, "thread") if given else new_id()
+
+
+def _create(new: New) -> wire.Row:
+    key = idempotency.key()
+    if key is None:
+        return threads.create(rt(), tenant_id(), new)
+    row, is_replay = threads.create_once(rt(), tenant_id(), new, key=key)
+    if is_replay:
+        idempotency.replayed()
+    return row
 
 
 def _values(row: wire.Row) -> Any:

@@ -90,8 +90,10 @@ class Round:
         self.cache = cache
         self.items = items
         self.results: dict[int, Any] = {}
+        self._older: set[int] = set()
 
     def execute(self) -> dict[int, Any]:
+        self._refuse_older()
         self._finish()
         self._release()
         self._write()
@@ -101,7 +103,25 @@ class Round:
         return self.results
 
     def _of(self, kind: type[Any]) -> list[Any]:
-        return [item for item in self.items if type(item) is kind]
+        return [i for i in self.items if type(i) is kind and id(i) not in self._older]
+
+    def _refuse_older(self) -> None:
+        """
+        Of two attempts at one run only the later can own it.
+
+        A process that lost a lease may claim the run again itself, so both can be here; the statements below answer
+        with runs, not with attempts, and would take the older one for the other.
+        """
+        owned = [item for item in self.items if isinstance(item, Write | Finish | Release)]
+        newest: dict[str, int] = {}
+        for item in owned:
+            claim = item.claim
+            newest[claim.run_id] = max(claim.fence, newest.get(claim.run_id, claim.fence))
+        for item in owned:
+            if item.claim.fence < newest[item.claim.run_id]:
+                fenced = Fenced(f"run {item.claim.run_id} belongs to another attempt")
+                self.results[id(item)] = None if isinstance(item, Release) else fenced
+                self._older.add(id(item))
 
     def _finish(self) -> None:
         """First, because it takes thread locks; a finish also fences the writes of its own run."""

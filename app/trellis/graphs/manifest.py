@@ -6,11 +6,13 @@ import json
 import os
 import re
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
+from trellis.graphs import webhooks
 
 FILE_NAME = "langgraph.json"
 
@@ -78,6 +80,7 @@ class Manifest:
     dependencies: tuple[str, ...]
     env: Mapping[str, str]
     raw: Mapping[str, Any]
+    webhooks: Webhooks = field(default_factory=Webhooks)
     warnings: tuple[str, ...] = ()
 
 
@@ -101,6 +104,7 @@ def load(path: Path | None = None) -> Manifest:
         dependencies=dependencies,
         env=env,
         raw=raw,
+        webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
 

@@ -13,13 +13,14 @@ from trellis.db.cancel import Stopped
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
 from trellis.domain.assistants import merge_config, merge_context, mirrored
+from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.multitask import Strategy
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
-from trellis.services import cancel
+from trellis.services import cancel, idempotency, webhooks
 from trellis.stream import encoder
 
 RunRow = Mapping[str, Any]
@@ -34,13 +35,11 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
 
     :raises NotFound: there is no such thread or assistant.
     """
+    webhooks.check(rt.manifest.webhooks, [new.webhook])
     if thread_id is not None and new.multitask_strategy != Strategy.ENQUEUE:
         return _create_alone(rt, tenant_id, thread_id, new)
     with rt.autocommit.connect() as tx:
-        if thread_id is None:
-            run = _accept_stateless(rt, tx, tenant_id, new)
-        else:
-            run, _ = _accept(rt, tx, tenant_id, thread_id, new)
+        run, _ = _accept_anywhere(rt, tx, tenant_id, thread_id, new)
     _announce(rt, run, new)
     return run
 
@@ -54,8 +53,9 @@ def _create_alone(rt: Runtime, tenant_id: str, thread_id: str, new: NewRun) -> R
     return run
 
 
-def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> list[RunRow]:
+def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> Sequence[RunRow]:
     """Accept stateless runs, all or none."""
+    webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
     with rt.engine.begin() as tx:
         runs = [_accept_stateless(rt, tx, tenant_id, new) for new in news]
     for run, new in zip(runs, news, strict=True):
@@ -63,10 +63,44 @@ def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> list[Ru
     return runs
 
 
+def create_once(
+    rt: Runtime, tenant_id: str, thread_id: str | None, news: Sequence[NewRun], *, key: Key
+) -> tuple[Sequence[RunRow], bool]:
+    """
+    Accept runs unless an earlier request with this key has: then the rows as they were accepted, and True.
+
+    :raises NotFound: there is no such thread or assistant.
+    :raises Conflict: the key stands for another request.
+    """
+    webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
+    stopped: list[Stopped] = []
+
+    def accept(tx: Tx) -> list[RunRow]:
+        made = [_accept_anywhere(rt, tx, tenant_id, thread_id, new) for new in news]
+        stopped[:] = [ended for _, ended in made]
+        return [run for run, _ in made]
+
+    runs, is_replay = idempotency.once(rt, tenant_id, key, accept)
+    if not is_replay:
+        for ended in stopped:
+            cancel.tell_superseded(rt, ended)
+        for run, new in zip(runs, news, strict=True):
+            _announce(rt, run, new)
+    return runs, is_replay
+
+
 def _announce(rt: Runtime, run: RunRow, new: NewRun) -> None:
     """After the commit, so that no worker looks for a row it cannot see yet. A delayed run is found when it is due."""
     if new.after_seconds <= 0:
         rt.announcer(run["run_id"], run["graph_id"])
+
+
+def _accept_anywhere(
+    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun
+) -> tuple[RunRow, Stopped]:
+    if thread_id is None:
+        return _accept_stateless(rt, tx, tenant_id, new), Stopped()
+    return _accept(rt, tx, tenant_id, thread_id, new)
 
 
 def _accept(

@@ -3,41 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from trellis.db import threads
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
 from trellis.db.threads import Query, Ttl
-from trellis.domain.ids import new_id
+from trellis.domain.idempotency import Key
 from trellis.domain.pages import Page
 from trellis.errors import Conflict, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
+from trellis.services import idempotency
 
 Row = Mapping[str, Any]
 
 
-def create(
-    rt: Runtime,
-    tenant_id: str,
-    *,
-    thread_id: str | None,
-    metadata: Mapping[str, Any],
-    ttl: Ttl | None,
-    keep_existing: bool,
-) -> Row:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class New:
+    """A thread that a client wants."""
+
+    thread_id: str
+    metadata: Mapping[str, Any]
+    ttl: Ttl | None = None
+    keep_existing: bool = False  #: take one that is there already, unchanged
+
+
+def create(rt: Runtime, tenant_id: str, new: New) -> Row:
     """
-    Make a thread. `keep_existing` returns one that is there already, unchanged.
+    Make a thread.
 
     :raises Conflict: the id is taken.
     """
-    thread_id = thread_id or new_id()
     with rt.engine.begin() as tx:
-        row = threads.insert(tx, tenant_id, thread_id=thread_id, metadata=metadata, ttl=ttl)
-        if row is None and keep_existing:
-            row = threads.get(tx, tenant_id, thread_id=thread_id)
+        return _make(tx, tenant_id, new)
+
+
+def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row, bool]:
+    """
+    Make a thread unless an earlier request with this key has: then its row as it was made, and True.
+
+    :raises Conflict: the id is taken, or the key stands for another request.
+    """
+    [row], is_replay = idempotency.once(rt, tenant_id, key, lambda tx: [_make(tx, tenant_id, new)])
+    return row, is_replay
+
+
+def _make(tx: Tx, tenant_id: str, new: New) -> Row:
+    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=new.ttl)
+    if row is None and new.keep_existing:
+        row = threads.get(tx, tenant_id, thread_id=new.thread_id)
     if row is None:
-        raise Conflict(f"Thread with ID {thread_id} already exists")
+        raise Conflict(f"Thread with ID {new.thread_id} already exists")
     return row
 
 

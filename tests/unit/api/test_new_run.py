@@ -79,7 +79,6 @@ def test_durability(fields: dict[str, Any], durability: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("webhook", "https://example.com"),
         ("feedback_keys", ["a"]),
         ("langsmith_tracer", {"project_name": "p"}),
         ("strict_resume", True),

@@ -1,10 +1,10 @@
-"""Delete threads and store items past their time to live, in small batches."""
+"""Delete what is past its time, in small batches: threads, store items, idempotency keys, delivered webhooks."""
 
 from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from trellis.db import runs, store
+from trellis.db import idempotency, runs, store, webhooks
 
 
 def prune(engine: Engine) -> int:
@@ -12,4 +12,7 @@ def prune(engine: Engine) -> int:
     with engine.begin() as tx:
         threads = runs.delete_expired_threads(tx)
     with engine.begin() as tx:
-        return threads + store.sweep(tx, limit=1000)
+        items = store.sweep(tx, limit=1000)
+    with engine.begin() as tx:
+        keys = idempotency.sweep(tx, limit=1000) + webhooks.sweep(tx, limit=1000)
+    return threads + items + keys

@@ -26,7 +26,7 @@ from trellis.db.checkpoints.upkeep import (
     prune,
     roll_back,
 )
-from trellis.db.checkpoints.values import plain_values
+from trellis.db.checkpoints.values import plain_values, plain_values_at
 
 __all__ = [
     "Backend",
@@ -44,6 +44,7 @@ __all__ = [
     "insert",
     "load",
     "plain_values",
+    "plain_values_at",
     "prune",
     "roll_back",
 ]

@@ -35,6 +35,12 @@ def plain_values(
     return {tid: _values(stored, state_channels.get(tid)) for tid, stored in loaded if stored}
 
 
+def plain_values_at(tx: Tx, key: Key, *, state_channels: StateChannels) -> Any:
+    """The values of one checkpoint. None means that it is not there."""
+    [stored] = load(tx, [key])
+    return None if stored is None else _values(stored, state_channels)
+
+
 def _values(stored: Stored, channels: StateChannels) -> Any:
     if channels is None and _ROOT in stored.body["channel_versions"]:
         channels = _ROOT

@@ -30,10 +30,10 @@ WITH busy AS (
     RETURNING thread_id
 )
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
-                 run_after, timeout_seconds, hinted_at)
+                 run_after, timeout_seconds, hinted_at, webhook)
 SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
        %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
-       %(timeout_seconds)s, clock_timestamp()
+       %(timeout_seconds)s, clock_timestamp(), %(webhook)s
   FROM busy
 RETURNING created_at, updated_at
 
@@ -48,10 +48,10 @@ WITH made AS (
     RETURNING thread_id
 )
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
-                 run_after, timeout_seconds, hinted_at)
+                 run_after, timeout_seconds, hinted_at, webhook)
 SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
        %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
-       %(timeout_seconds)s, clock_timestamp()
+       %(timeout_seconds)s, clock_timestamp(), %(webhook)s
   FROM made
 RETURNING created_at, updated_at
 

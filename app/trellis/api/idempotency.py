@@ -1,0 +1,37 @@
+"""The Idempotency-Key of the request at hand, and the header of an answer that was given before."""
+
+from __future__ import annotations
+
+import orjson
+from flask import Response, g, request
+
+from trellis.domain.idempotency import Key, new_key
+
+HEADER = "Idempotency-Key"
+_REPLAYED = "Idempotency-Replayed"
+
+
+def key() -> Key | None:
+    """
+    The key that a create was sent with. The body has been read, so it is JSON.
+
+    :raises Invalid: it is no key.
+    """
+    text = request.headers.get(HEADER)
+    if text is None:
+        return None
+    body = orjson.loads(request.get_data())
+    canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return new_key(text, method=request.method, path=request.path, body=canonical)
+
+
+def replayed() -> None:
+    """Note that what is answered was made by an earlier request."""
+    g.replayed = True
+
+
+def tell(response: Response) -> Response:
+    """Say so in the response."""
+    if "replayed" in g:
+        response.headers[_REPLAYED] = "true"
+    return response

@@ -1,0 +1,109 @@
+"""Reads `webhooks` of langgraph.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trellis.domain.webhooks import Policy, Webhooks
+from trellis.errors import ConfigError
+
+_PREFIX = "LG_WEBHOOK_"
+_TEMPLATE = re.compile(r"\$\{\{\s*env\.(\w*)\s*\}\}")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x20-\x7e\t]*")
+#: Ours to set, or the connection's.
+_OURS = frozenset(
+    [
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+        "webhook-id",
+        "webhook-timestamp",
+    ]
+)
+
+#: What each key of `webhooks.url` takes, in words and as a test.
+_URL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "require_https": ("true or false", lambda value: isinstance(value, bool)),
+    "disable_loopback": ("true or false", lambda value: isinstance(value, bool)),
+    "max_url_length": ("a whole number above 0", lambda value: _is_number(value) and value > 0),
+    "allowed_domains": (
+        'a list of host names, such as "example.com" or "*.example.com"',
+        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    ),
+    "allowed_ports": (
+        "a list of port numbers",
+        lambda value: isinstance(value, list) and all(_is_number(each) for each in value),
+    ),
+}
+
+
+def parse(where: str, raw: object, *, environ: Mapping[str, str]) -> Webhooks:
+    """
+    Read the key; absent or null is the default. `where` is the file, for messages.
+
+    :raises ConfigError: names the key and what it takes, or the variable that is not set.
+    """
+    at = f'{where}: "webhooks'
+    known = _object(f'{at}"', raw, ("env_prefix", "url", "headers"))
+    prefix = known.get("env_prefix", _PREFIX)
+    if not isinstance(prefix, str) or not prefix:
+        raise ConfigError(f'{at}.env_prefix" takes a text that variables begin with')
+    headers = _object(f'{at}.headers"', known.get("headers"), None)
+    return Webhooks(
+        policy=_policy(at, _object(f'{at}.url"', known.get("url"), tuple(_URL))),
+        headers={
+            name: _header(f'{at}.headers.{name}"', name, value, prefix=prefix, environ=environ)
+            for name, value in headers.items()
+        },
+    )
+
+
+def _policy(at: str, given: Mapping[str, Any]) -> Policy:
+    given = {key: value for key, value in given.items() if value is not None}
+    for key, value in given.items():
+        takes, is_right = _URL[key]
+        if not is_right(value):
+            raise ConfigError(f'{at}.url.{key}" takes {takes}')
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
+    return Policy(**fields)
+
+
+def _header(at: str, name: str, value: object, *, prefix: str, environ: Mapping[str, str]) -> str:
+    def variable(match: re.Match[str]) -> str:
+        if not match[1].startswith(prefix):
+            raise ConfigError(f"{at} may use variables that begin with {prefix}, not {match[1]!r}")
+        if match[1] not in environ:
+            raise ConfigError(f"{at} uses the variable {match[1]}, which is not set")
+        return environ[match[1]]
+
+    if not _NAME.fullmatch(name) or name.lower() in _OURS:
+        raise ConfigError(f"{at} is no name for a header of your own")
+    if not isinstance(value, str):
+        raise ConfigError(f"{at} takes a text")
+    resolved = _TEMPLATE.sub(variable, value)
+    if not _VALUE.fullmatch(resolved):
+        raise ConfigError(f"{at} must be printable ASCII on one line")
+    return resolved
+
+
+def _object(at: str, raw: object, keys: tuple[str, ...] | None) -> dict[str, Any]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{at} takes an object")
+    for key in raw:
+        if keys is not None and key not in keys:
+            raise ConfigError(f'{at}: unknown key "{key}". It takes: {", ".join(keys)}')
+    return raw
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

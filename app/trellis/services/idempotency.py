@@ -1,0 +1,32 @@
+"""Creates that happen once, however often they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from trellis.db import idempotency as rows
+from trellis.db.engine import Tx
+from trellis.domain.idempotency import Key
+from trellis.runtime import Runtime
+
+Row = Mapping[str, Any]
+
+
+def once(
+    rt: Runtime, tenant_id: str, key: Key, make: Callable[[Tx], Sequence[Row]]
+) -> tuple[Sequence[Row], bool]:
+    """
+    Make rows in the transaction that takes the key. The flag says that they were made before.
+
+    A create that fails takes no key.
+
+    :raises Conflict: the key stands for another request.
+    """
+    with rt.engine.begin() as tx:
+        before = rows.reserve(tx, tenant_id, key)
+        if before is not None:
+            return before, True
+        made = make(tx)
+        rows.keep(tx, tenant_id, key, made)
+    return made, False

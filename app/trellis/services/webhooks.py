@@ -1,0 +1,56 @@
+"""What a webhook's URL leads to: asked when a run is created, and again before each delivery."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+from collections.abc import Iterable, Sequence
+
+from trellis.domain.webhooks import Policy, Target, Webhooks, check_address, parse, unresolved
+
+#: `getaddrinfo` takes no timeout, and a resolver that does not answer must not hold up a request.
+_RESOLVE_SECONDS = 3.0
+
+
+def check(webhooks: Webhooks, urls: Iterable[str | None]) -> None:
+    """
+    Refuse URLs to which nothing could be delivered.
+
+    :raises Invalid: says why.
+    """
+    for url in {url for url in urls if url is not None}:
+        resolve(url, webhooks.policy)
+
+
+def resolve(url: str, policy: Policy) -> tuple[Target, Sequence[str]]:
+    """
+    Where a URL leads, and the addresses to connect to: these, and not what the name means a moment later.
+
+    :raises Invalid: the policy forbids the URL, or one of its host's addresses; or there are none.
+    """
+    target = parse(url, policy)
+    addresses = _addresses(target.host, target.port)
+    for address in addresses:
+        check_address(address, policy)
+    return target, addresses
+
+
+def _addresses(host: str, port: int) -> Sequence[str]:
+    answer: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            found = []
+        answer.put(list(dict.fromkeys(str(info[4][0]) for info in found)))
+
+    threading.Thread(target=look_up, name="resolve", daemon=True).start()
+    try:
+        found = answer.get(timeout=_RESOLVE_SECONDS)
+    except queue.Empty:
+        found = []
+    if not found:
+        raise unresolved()
+    return found
