@@ -25,7 +25,7 @@ _CHANNEL = "signals"
 #: After a failure, how long further signals are skipped: heartbeats do their work meanwhile.
 _BREAK_SECONDS = 1.0
 #: How long a listener waits for a message before it looks whether it is to stop.
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.2
 
 
 def channel(prefix: str) -> str:
