@@ -252,7 +252,7 @@ class Simulation:
             raise error
         else:
             self._count("finished")
-            if (following := future.result()) is not None:
+            if (following := future.result().following) is not None:
                 self._hint(rnd, following.run_id)
 
     # Sweepers
@@ -260,7 +260,7 @@ class Simulation:
     def _sweep(self, rnd: random.Random) -> None:
         while not self._over.is_set():
             with self._engine.connect() as tx:
-                lost: Sequence[Any] = runs.expired(tx)
+                lost: Sequence[Any] = runs.expired(tx, patience_seconds=60)
             for row in lost:
                 with self._engine.begin() as tx:
                     ended = runs.rescue(tx, row["run_id"], row["thread_id"], backoff_seconds=0.01)

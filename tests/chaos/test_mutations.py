@@ -164,7 +164,7 @@ def the_heartbeat_comes_before_the_sweep(world: World) -> None:
     claim = world.claim(world.run(), lease=-1)
     assert claim
     with world.engine.connect() as tx:
-        assert runs.expired(tx)
+        assert runs.expired(tx, patience_seconds=60)
     with world.engine.begin() as tx:
         runs.renew(tx, [claim], lease_seconds=9)
 
