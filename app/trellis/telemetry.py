@@ -24,6 +24,9 @@ ANNOUNCE_FAILED = "announce.failed"
 REQUEST_FAILED = "request.failed"
 WORKER_READY = "worker.ready"
 WORKER_DRAINING = "worker.draining"
+WORKER_DIED = "worker.died"
+WORKER_RECYCLED = "worker.recycled"
+LEASES_EXPIRED = "leases.expired"
 
 
 def configure(settings: Settings) -> None:

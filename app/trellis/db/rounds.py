@@ -81,11 +81,13 @@ class Round:
         self.cache = cache
         self.items = items
         self.results: dict[int, Any] = {}
+        self._held: set[str] = set()
 
     def execute(self) -> dict[int, Any]:
         self._finish()
-        self._release()
+        self._hold()
         self._write()
+        self._release()
         self._take()
         for item in self._of(Read):
             self.results[id(item)] = item.query(self.tx)
@@ -109,21 +111,28 @@ class Round:
             fenced = Fenced(f"run {item.claim.run_id} belongs to another attempt")
             self.results[id(item)] = nexts.get(item.claim.thread_id) if item in counted else fenced
 
-    def _release(self) -> None:
-        items = self._of(Release)
-        if items:
-            back = {p.run_id: p for p in runs.release(self.tx, [item.claim for item in items])}
-            for item in items:
-                self.results[id(item)] = back.get(item.claim.run_id)
+    def _hold(self) -> None:
+        """The runs whose writes count: finished in this very round, or still held by their claim. One lock for all."""
+        finished = {
+            item.claim.run_id
+            for item in self._of(Finish)
+            if not isinstance(self.results[id(item)], Fenced)
+        }
+        writes = {i.claim.run_id: i.claim for i in self._of(Write)}
+        claims = writes | {i.claim.run_id: i.claim for i in self._of(Release)}
+        claims = {run_id: claims[run_id] for run_id in claims.keys() - finished}
+        held = runs.hold(self.tx, list(claims.values())) if claims else set()
+        if progressed := held & writes.keys():
+            runs.mark_progress(self.tx, list(progressed))
+        self._held = finished | held
 
     def _write(self) -> None:
         items = self._of(Write)
         if not items:
             return
-        held = self._held(items)
         rows = checkpoints.Rows()
         for item in items:
-            if item.claim.run_id in held:
+            if item.claim.run_id in self._held:
                 rows.extend(item.rows)
                 self.results[id(item)] = None
             else:
@@ -132,18 +141,13 @@ class Round:
                 )
         checkpoints.insert(self.tx, rows)
 
-    def _held(self, items: Sequence[Write]) -> set[str]:
-        """The runs whose writes count: finished in this very round, or still held by their claim."""
-        finished = {
-            item.claim.run_id
-            for item in self._of(Finish)
-            if not isinstance(self.results[id(item)], Fenced)
-        }
-        claims = {i.claim.run_id: i.claim for i in items if i.claim.run_id not in finished}
-        held = runs.hold(self.tx, list(claims.values())) if claims else set()
-        if held:
-            runs.mark_progress(self.tx, list(held))
-        return finished | held
+    def _release(self) -> None:
+        """Behind the writes: the last superstep of a run that is handed back is in this round as a rule."""
+        items = self._of(Release)
+        if items:
+            back = {p.run_id: p for p in runs.release(self.tx, [item.claim for item in items])}
+            for item in items:
+                self.results[id(item)] = back.get(item.claim.run_id)
 
     def _take(self) -> None:
         items = self._of(Take)

@@ -8,7 +8,7 @@ from trellis.db import runs
 from trellis.telemetry import RUN_RESCUED, log
 
 #: First pause before a lost run starts again, in seconds; doubled with each crash.
-_BACKOFF_SECONDS = 0.5
+BACKOFF_SECONDS = 0.5
 
 
 def rescue(engine: Engine) -> int:
@@ -20,7 +20,7 @@ def rescue(engine: Engine) -> int:
 
 def _rescue(engine: Engine, run_id: str, thread_id: str) -> bool:
     with engine.begin() as tx:
-        status = runs.rescue(tx, run_id, thread_id, backoff_seconds=_BACKOFF_SECONDS)
+        status = runs.rescue(tx, run_id, thread_id, backoff_seconds=BACKOFF_SECONDS)
     if status is not None:
         log().warning(RUN_RESCUED, run_id=run_id, status=status)
     return status is not None

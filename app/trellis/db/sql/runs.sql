@@ -244,6 +244,16 @@ UPDATE run
  WHERE run.run_id = held.run_id
 RETURNING run.run_id::text, run.cancel_action
 
+-- name: disown
+-- End the leases of a process that is known to be dead, so that nobody waits for them to run out. Its owner's name is
+-- used once only, so this meets no other process.
+UPDATE run
+   SET lease_expires_at = clock_timestamp()
+ WHERE status = 'running'
+   AND lease_owner = %(owner)s
+   AND lease_expires_at > clock_timestamp()
+RETURNING run_id::text
+
 -- name: expired
 SELECT run_id::text, thread_id::text
   FROM run
