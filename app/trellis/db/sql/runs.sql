@@ -302,7 +302,8 @@ SELECT run_id, tenant_id, thread_id, graph_id, kwargs, 'its worker was lost too 
     ON CONFLICT (run_id) DO NOTHING
 
 -- name: due
--- Heads of idle threads that nobody has been told about lately. For workers with free slots only.
+-- Heads of idle threads that nobody has been told about lately. For workers with free slots only. A run that lost its
+-- worker is told of again soon: what took its worker may have taken the hint too.
 UPDATE run
    SET hinted_at = clock_timestamp()
  WHERE run_id IN (
@@ -310,7 +311,8 @@ UPDATE run
       FROM run r
      WHERE r.status = 'pending'
        AND r.run_after <= clock_timestamp()
-       AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - %(hint_ttl)s * interval '1 second')
+       AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - interval '1 second'
+                   * CASE WHEN r.attempt > 0 THEN least(%(hint_ttl)s::float8, 2) ELSE %(hint_ttl)s::float8 END)
        AND NOT EXISTS (SELECT 1
                          FROM run o
                         WHERE o.thread_id = r.thread_id
