@@ -53,7 +53,7 @@ def until_complete(worker: Process, processes: int) -> None:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
 def test_recovery(
     new_database: Callable[[], str],
     new_redis: Callable[[], str],
