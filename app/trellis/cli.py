@@ -30,8 +30,11 @@ def web() -> None:
 
 
 @cli.command()
-def worker() -> None:
+@click.option("--processes", type=click.IntRange(min=1), help="Processes that execute runs.")
+def worker(processes: int | None) -> None:
     """Execute runs."""
+    if processes is not None:
+        os.environ["TRELLIS_WORKER_PROCESSES"] = str(processes)
     _become("trellis_workers")
 
 

@@ -30,6 +30,11 @@ class Settings:
     max_body_bytes: int = 10 * 1024 * 1024
     #: Runs that one worker process executes at once.
     slots: int = 256
+    #: Such processes under one `trellis worker`.
+    worker_processes: int = 1
+    #: A worker process beyond either is replaced; 0: never.
+    worker_max_memory_mb: int = 0
+    worker_max_runs: int = 0
     #: Longest that a worker lets runs go on after SIGTERM before it hands them back.
     drain_seconds: float = 25.0
     run_timeout_seconds: float = 86_400.0
@@ -61,6 +66,9 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         database_pool_size=_number(env, "TRELLIS_DATABASE_POOL_SIZE", int, 8, low=2, high=500),
         max_body_bytes=_number(env, "HTTP_MAX_REQUEST_BODY_BYTES", int, 10 * 1024 * 1024, low=1),
         slots=_number(env, "N_JOBS_PER_WORKER", int, 256, low=1, high=10_000),
+        worker_processes=_number(env, "TRELLIS_WORKER_PROCESSES", int, 1, low=1, high=256),
+        worker_max_memory_mb=_number(env, "TRELLIS_WORKER_MAX_MEMORY_MB", int, 0, low=0),
+        worker_max_runs=_number(env, "TRELLIS_WORKER_MAX_RUNS", int, 0, low=0),
         drain_seconds=_number(env, "TRELLIS_DRAIN_SECONDS", float, 25.0, low=0),
         run_timeout_seconds=_number(env, "BG_JOB_TIMEOUT_SECS", float, 86_400.0, low=0.001),
         stream_ttl_seconds=_number(env, "RESUMABLE_STREAM_TTL_SECONDS", int, 120, low=1),

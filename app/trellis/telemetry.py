@@ -30,6 +30,9 @@ WEBHOOK_DELIVERED = "webhook.delivered"
 WEBHOOK_FAILED = "webhook.failed"
 WORKER_READY = "worker.ready"
 WORKER_DRAINING = "worker.draining"
+WORKER_DIED = "worker.died"
+WORKER_RECYCLED = "worker.recycled"
+LEASES_EXPIRED = "leases.expired"
 
 
 def configure(settings: Settings) -> None:

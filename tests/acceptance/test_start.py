@@ -16,9 +16,9 @@ TRIES = 3
 
 
 @pytest.fixture
-def other(server: System) -> Iterator[System]:
+def other(server: System, tmp_path: Path) -> Iterator[System]:
     """Room for more processes on the server's database and Redis."""
-    other = replace(server, port=any_port(), processes=[])
+    other = replace(server, port=any_port(), processes=[], logs=tmp_path)
     yield other
     other.kill()
 

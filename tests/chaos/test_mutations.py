@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from chaos.invariants import overlapping
 from trellis import runtime
-from trellis.db import checkpoints, queries, runs
+from trellis.db import checkpoints, queries, runs, statements
 from trellis.db.rounds import Finish, Release, Take, Write
 from trellis.db.writer import Writer
 from trellis.domain.idempotency import Key
@@ -256,10 +256,10 @@ def mutate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Mutation], Non
     queries._as_prepared.cache_clear()
 
     def change(mutation: Mutation) -> None:
-        statement = queries.sql("runs", mutation.statement)
+        statement = statements.sql("runs", mutation.statement)
         assert statement.count(mutation.guard) == 1, "the statement has changed: adapt this test"
         mutated = statement.replace(mutation.guard, mutation.instead)
-        monkeypatch.setitem(queries._load("runs"), mutation.statement, mutated)
+        monkeypatch.setitem(statements._load("runs"), mutation.statement, mutated)
 
     yield change
     queries._as_prepared.cache_clear()

@@ -77,8 +77,12 @@ class Attempt:
 class Executor:
     """Executes runs for the slots of a process, and knows which are executing."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, worn: Callable[[], None]) -> None:
+        """`worn` is called after the last run that this process is to execute, if there is such a limit."""
         self._host = host
+        self._worn = worn
+        self._executed = 0
+        self._executing = 0
         self.attempts: set[Attempt] = set()
         #: Graphs that went on when they were cancelled: their runs are over, they still use up this process.
         self.zombies: set[asyncio.Task[Any]] = set()
@@ -93,16 +97,40 @@ class Executor:
         """How long no hint has come in."""
         return time.monotonic() - self._heard_at
 
-    async def execute(self, run_id: str) -> None:
+    @property
+    def is_busy(self) -> bool:
+        """Whether a run is being claimed or executed."""
+        return self._executing > 0
+
+    async def execute(self, run_id: str, graph_id: str) -> None:
         """Claim the hinted run's thread and work it off, one run after the other. A stale hint does nothing."""
-        while not self._host.draining.is_set():
-            taken = await self._claim(run_id)
-            if taken is None:
-                return
-            following = await self._attempt(taken)
-            if following is None:
-                return
-            run_id = following.run_id
+        due: Pending | None = Pending(run_id=run_id, graph_id=graph_id)
+        self._executing += 1
+        try:
+            while due is not None and not self._host.draining.is_set():
+                due = await self._next(due)
+        finally:
+            self._executing -= 1
+        if due is not None:
+            # Draining: somebody else's now.
+            self._host.announcer(due.run_id, due.graph_id)
+
+    async def _next(self, due: Pending) -> Pending | None:
+        """Claim a run and attempt it. Returns the one that is due then."""
+        taken = await self._claim(due.run_id)
+        if taken is None:
+            return None
+        if self._host.draining.is_set():
+            # SIGTERM came while the claim was on its way (race 33).
+            return await self._release(taken.run)
+        following = await self._attempt(taken)
+        self._count()
+        return following
+
+    def _count(self) -> None:
+        self._executed += 1
+        if self._executed == self._host.settings.worker_max_runs:
+            self._worn()
 
     async def _claim(self, run_id: str) -> Taken | None:
         lease = self._host.lease.duration.total_seconds()
@@ -141,8 +169,7 @@ class Executor:
         try:
             ended = await self._ended(attempt)
         except GraphDrained:
-            await self._give_back(attempt)
-            return None
+            return await self._give_back(attempt)
         if ended is None:
             return None
         return await self._finish(attempt, ended, seconds=time.monotonic() - started)
@@ -286,17 +313,20 @@ class Executor:
         payload = None if values is None else encoder.dumps(values)
         events.end(run.claim, str(ended.status), payload)
 
-    async def _give_back(self, attempt: Attempt) -> None:
-        """Draining: hand the run to whoever comes next, from its last superstep on, unless it was asked to end."""
-        back: Pending | None = await self._host.writer.do(Release(claim=attempt.run.claim))
+    async def _give_back(self, attempt: Attempt) -> Pending | None:
+        """Draining: hand the run to whoever comes next, unless it was asked to end."""
+        back = await self._release(attempt.run)
+        if back is not None:
+            return back
+        asked = driver.Driven(ended_by(Action.INTERRUPT, None), None)
+        return await self._finish(attempt, asked, seconds=0)
+
+    async def _release(self, run: Claimed) -> Pending | None:
+        """Draining: hand the run to whoever comes next, from its last superstep on."""
+        back: Pending | None = await self._host.writer.do(Release(claim=run.claim))
         if back is not None:
             log().info(RUN_RELEASED, run_id=back.run_id)
-            self._host.announcer(back.run_id, back.graph_id)
-            return
-        asked = driver.Driven(ended_by(Action.INTERRUPT, None), None)
-        following = await self._finish(attempt, asked, seconds=0)
-        if following is not None:
-            self._host.announcer(following.run_id, following.graph_id)
+        return back
 
 
 def _on_loop(host: Host, call: Callable[[], None]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import sys
 import threading
 import time
@@ -65,7 +63,7 @@ class Host:
         return future.result()
 
 
-def build(settings: Settings) -> Host:
+def build(settings: Settings, *, owner: str) -> Host:
     """Start the threads of the process and build what they share."""
     manifest = load(settings.config_path)
     engine = new_engine(settings.database_url, pool_size=settings.database_pool_size)
@@ -89,7 +87,7 @@ def build(settings: Settings) -> Host:
         events=_on(loop, _new_events(settings)),
         deliverer=Deliverer(engine, manifest.webhooks),
         loop=loop,
-        owner=f"{socket.gethostname()}:{os.getpid()}",
+        owner=owner,
     )
 
 

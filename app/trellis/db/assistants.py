@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import DateTime, Integer, Text
 
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.statements import sql
 from trellis.domain.ids import default_assistant_id
 from trellis.domain.pages import Page
 

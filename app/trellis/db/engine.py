@@ -13,31 +13,13 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Opera
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from trellis.db.session import connect_args
 from trellis.errors import ConfigError
 
 Tx = Connection
 
 #: After this long a pooled connection is tried before it is used.
 _IDLE_SECONDS = 5.0
-
-#: Session settings (run-protocol §3). A frozen worker must not hold a lock longer than its lease,
-#: so idle_in_transaction_session_timeout stays below the lease's 15 s.
-_SESSION = {
-    "lock_timeout": "2s",
-    "statement_timeout": "10s",
-    "idle_in_transaction_session_timeout": "5s",
-    "jit": "off",
-}
-
-#: Notice a dead peer in 5 + 2·2 s; give up unacknowledged data after 8 s (race 15).
-_TCP = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 8000,
-    "connect_timeout": 3,
-}
 
 
 def normalize_url(url: str) -> str:
@@ -49,12 +31,6 @@ def normalize_url(url: str) -> str:
         )
     query = urlencode(parse_qsl(parts.query, keep_blank_values=True))
     return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, query, ""))
-
-
-def connect_args(**session: str) -> dict[str, Any]:
-    """The arguments of a connection; `session` overrides single settings, e.g. for migrations."""
-    options = " ".join(f"-c {key}={value}" for key, value in {**_SESSION, **session}.items())
-    return {**_TCP, "options": options, "application_name": "trellis"}
 
 
 def new_engine(url: str, *, pool_size: int, autocommit: bool = False) -> Engine:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from trellis.db.queries import sql
+from trellis.db.statements import sql
 
 
 def answers(engine: Engine) -> bool:

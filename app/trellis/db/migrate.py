@@ -11,7 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from trellis.db.engine import connect_args, normalize_url
+from trellis.db.engine import normalize_url
+from trellis.db.session import connect_args
 
 #: Any constant will do, as long as every version of Trellis uses the same.
 _LOCK = 0x7472656C

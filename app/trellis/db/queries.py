@@ -1,39 +1,23 @@
-"""Named statements: db/sql/*.sql, each `-- name: x` followed by what it guarantees and the SQL."""
+"""Run named statements, as prepared ones where the session allows it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, event
 from sqlalchemy.exc import DBAPIError
 
-_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-_COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
+from trellis.db.statements import sql
+
 _PARAMETER = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")
 
 #: Key of a connection's `info`: the names of the statements that this connection has prepared.
 _PREPARED = "trellis.prepared"
 #: What Postgres says when a pooler between us and it changed the session: unknown or duplicate prepared statement.
 _LOST = ("26000", "42P05")
-
-
-@cache
-def _load(topic: str) -> dict[str, str]:
-    text = (files("trellis.db") / "sql" / f"{topic}.sql").read_text("utf8")
-    parts = _NAME.split(text)[1:]
-    return {
-        name: _COMMENT.sub("", sql).strip()
-        for name, sql in zip(parts[::2], parts[1::2], strict=True)
-    }
-
-
-def sql(topic: str, name: str) -> str:
-    """The statement `name` of db/sql/`topic`.sql, with %(parameter)s placeholders."""
-    return _load(topic)[name]
 
 
 def execute(

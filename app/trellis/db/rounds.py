@@ -91,12 +91,14 @@ class Round:
         self.items = items
         self.results: dict[int, Any] = {}
         self._older: set[int] = set()
+        self._held: set[str] = set()
 
     def execute(self) -> dict[int, Any]:
         self._refuse_older()
         self._finish()
-        self._release()
+        self._hold()
         self._write()
+        self._release()
         self._take()
         for item in self._of(Read):
             self.results[id(item)] = item.query(self.tx)
@@ -144,22 +146,29 @@ class Round:
                 Finished(nexts.get(item.claim.thread_id), ended.outcome) if ended else fenced
             )
 
-    def _release(self) -> None:
-        items = self._of(Release)
-        if items:
-            back = {p.run_id: p for p in runs.release(self.tx, [item.claim for item in items])}
-            for item in items:
-                self.results[id(item)] = back.get(item.claim.run_id)
+    def _hold(self) -> None:
+        """The runs whose writes count: finished in this very round, or still held by their claim. One lock for all."""
+        finished = {
+            item.claim.run_id
+            for item in self._of(Finish)
+            if not isinstance(self.results[id(item)], Fenced)
+        }
+        writes = {i.claim.run_id: i.claim for i in self._of(Write)}
+        claims = writes | {i.claim.run_id: i.claim for i in self._of(Release)}
+        claims = {run_id: claims[run_id] for run_id in claims.keys() - finished}
+        held = runs.hold(self.tx, list(claims.values())) if claims else set()
+        if progressed := held & writes.keys():
+            runs.mark_progress(self.tx, list(progressed))
+        self._held = finished | held
 
     def _write(self) -> None:
         items = self._of(Write)
         if not items:
             return
-        held = self._held(items)
         undone = self._undone()
         rows = checkpoints.Rows()
         for item in items:
-            if item.claim.run_id in held:
+            if item.claim.run_id in self._held:
                 if item.claim.run_id not in undone:
                     rows.extend(item.rows)
                 self.results[id(item)] = None
@@ -178,18 +187,13 @@ class Round:
             if isinstance(end, Finished) and end.outcome.thread_status is None
         }
 
-    def _held(self, items: Sequence[Write]) -> set[str]:
-        """The runs whose writes count: finished in this very round, or still held by their claim."""
-        finished = {
-            item.claim.run_id
-            for item in self._of(Finish)
-            if not isinstance(self.results[id(item)], Fenced)
-        }
-        claims = {i.claim.run_id: i.claim for i in items if i.claim.run_id not in finished}
-        held = runs.hold(self.tx, list(claims.values())) if claims else set()
-        if held:
-            runs.mark_progress(self.tx, list(held))
-        return finished | held
+    def _release(self) -> None:
+        """Behind the writes: the last superstep of a run that is handed back is in this round as a rule."""
+        items = self._of(Release)
+        if items:
+            back = {p.run_id: p for p in runs.release(self.tx, [item.claim for item in items])}
+            for item in items:
+                self.results[id(item)] = back.get(item.claim.run_id)
 
     def _take(self) -> None:
         items = self._of(Take)

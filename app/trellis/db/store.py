@@ -23,7 +23,7 @@ from langgraph.store.base import (
 from sqlalchemy import Engine
 
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.statements import sql
 from trellis.errors import Invalid, NotSupported
 
 #: Comparisons that the search statement knows; it is their only reader.

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.statements import sql
 from trellis.domain.pages import Page
 
 Row = Mapping[str, Any]

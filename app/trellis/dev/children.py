@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from trellis.dev.process import describe_exit, kill_session, spawn, wait_for_exit
+from trellis.dev.process import kill_session, spawn, wait_for_exit
+from trellis.processes import describe_exit
 
 Say = Callable[[str], None]
 

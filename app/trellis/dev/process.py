@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import signal
@@ -17,8 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from trellis.dev.account import Account
-
-_PR_SET_PDEATHSIG = 1
+from trellis.processes import die_with_parent
 
 
 def spawn(
@@ -49,23 +47,8 @@ def spawn(
             user=None if account is None else account.uid,
             group=None if account is None else account.gid,
             extra_groups=None if account is None else [],
-            preexec_fn=_die_with_parent(dies_with),
+            preexec_fn=die_with_parent(dies_with),
         )
-
-
-def _die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def arm() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signum))
-        # The parent may have died before the line above.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arm
 
 
 def wait_for_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -82,13 +65,6 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def describe_exit(code: int) -> str:
-    """How a process ended, in words."""
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
 
 
 def command_line(pid: int) -> str:

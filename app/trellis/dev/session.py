@@ -19,9 +19,10 @@ from trellis.dev import instance, reload
 from trellis.dev.banner import banner
 from trellis.dev.children import Child, Say
 from trellis.dev.embedded import Server, launch_postgres, launch_valkey
-from trellis.dev.process import describe_exit, free_port
+from trellis.dev.process import free_port
 from trellis.errors import ConfigError
 from trellis.graphs.manifest import Manifest
+from trellis.processes import describe_exit
 
 #: Below it, so that Ctrl-C and a reload wait less for runs than a deployment does.
 _DRAIN_SECONDS = "5"

@@ -252,3 +252,16 @@ def test_round__a_pooler_took_the_prepared_statements_away(writer, a_run):
 
     assert take(writer, a_run()).attempt == 1
     assert count(writer, PREPARED) == 0
+
+
+def test_release__keeps_what_was_written_before_it(writer, a_run, one):
+    claim = take(writer, a_run())
+
+    writer.later(a_row(claim))
+    back = writer.submit(Release(claim=claim)).result(10)
+
+    assert back.run_id == claim.run_id
+    assert writer.failure(claim) is None
+    assert one(COUNT, r=claim.run_id) == 1
+    assert one("SELECT has_progress FROM run")
+    assert one("SELECT status FROM run") == "pending"

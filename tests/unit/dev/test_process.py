@@ -3,7 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from trellis.dev.process import any_port, describe_exit, free_port, is_free, poll_until
+from trellis.dev.process import any_port, free_port, is_free, poll_until
+from trellis.processes import describe_exit
 
 
 @pytest.fixture

@@ -35,5 +35,5 @@ def dispatch(
         found = runs.due(tx, limit=min(free_slots, 500), hint_ttl_seconds=ttl)
     for run in found:
         if not announcer(run.run_id, run.graph_id):
-            asyncio.run_coroutine_threadsafe(executor.execute(run.run_id), loop)
+            asyncio.run_coroutine_threadsafe(executor.execute(run.run_id, run.graph_id), loop)
     return len(found)

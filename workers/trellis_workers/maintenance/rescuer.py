@@ -9,7 +9,7 @@ from trellis.dispatch.signals import Signals
 from trellis.telemetry import RUN_RESCUED, log
 
 #: First pause before a lost run starts again, in seconds; doubled with each crash.
-_BACKOFF_SECONDS = 0.5
+BACKOFF_SECONDS = 0.5
 #: How long a worker that is alive may take to end a run when asked to, in seconds: a heartbeat until it knows
 #: without Redis (5 s), the grace that a node gets (5 s), and time to say so.
 _PATIENCE_SECONDS = 15.0
@@ -34,7 +34,7 @@ def _rescue(engine: Engine, run_id: str, thread_id: str) -> bool:
     with engine.begin() as tx:
         status = cancel.end_overdue(tx, run_id, thread_id, patience_seconds=_PATIENCE_SECONDS)
         if status is None:
-            found = runs.rescue(tx, run_id, thread_id, backoff_seconds=_BACKOFF_SECONDS)
+            found = runs.rescue(tx, run_id, thread_id, backoff_seconds=BACKOFF_SECONDS)
         else:
             found = str(status)
     if found is not None:

@@ -18,7 +18,7 @@ from trellis.db.checkpoints.load import (
     read_writes,
 )
 from trellis.db.engine import Tx
-from trellis.db.queries import sql
+from trellis.db.statements import sql
 
 #: Checkpoints per page: a reader that wants one does not wait for a thousand.
 _PAGE = 25

@@ -9,7 +9,8 @@ from trellis.db.checkpoints.codec import as_uuid, unpack_body
 from trellis.db.checkpoints.history import ancestors
 from trellis.db.checkpoints.load import Key, blobs_of, columns
 from trellis.db.engine import Tx
-from trellis.db.queries import execute, sql
+from trellis.db.queries import execute
+from trellis.db.statements import sql
 from trellis.errors import Invalid
 
 #: thread, namespace, checkpoint

@@ -257,6 +257,16 @@ UPDATE run
  WHERE run.run_id = held.run_id
 RETURNING run.run_id::text, run.cancel_action
 
+-- name: disown
+-- End the leases of a process that is known to be dead, so that nobody waits for them to run out. Its owner's name is
+-- used once only, so this meets no other process.
+UPDATE run
+   SET lease_expires_at = clock_timestamp()
+ WHERE status = 'running'
+   AND lease_owner = %(owner)s
+   AND lease_expires_at > clock_timestamp()
+RETURNING run_id::text
+
 -- name: expired
 -- A worker that is alive, but does not end a run that it was asked to end, has lost it as well.
 SELECT run_id::text, thread_id::text
@@ -308,7 +318,8 @@ SELECT run_id, tenant_id, thread_id, graph_id, kwargs, 'its worker was lost too 
     ON CONFLICT (run_id) DO NOTHING
 
 -- name: due
--- Heads of idle threads that nobody has been told about lately. For workers with free slots only.
+-- Heads of idle threads that nobody has been told about lately. For workers with free slots only. A run that lost its
+-- worker is told of again soon: what took its worker may have taken the hint too.
 UPDATE run
    SET hinted_at = clock_timestamp()
  WHERE run_id IN (
@@ -316,7 +327,8 @@ UPDATE run
       FROM run r
      WHERE r.status = 'pending'
        AND r.run_after <= clock_timestamp()
-       AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - %(hint_ttl)s * interval '1 second')
+       AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - interval '1 second'
+                   * CASE WHEN r.attempt > 0 THEN least(%(hint_ttl)s::float8, 2) ELSE %(hint_ttl)s::float8 END)
        AND NOT EXISTS (SELECT 1
                          FROM run o
                         WHERE o.thread_id = r.thread_id

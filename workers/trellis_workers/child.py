@@ -1,0 +1,128 @@
+"""One worker process, a Celery threads pool over one event loop. Started by its parent with a token and a line to it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import warnings
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+
+from trellis.dispatch.signals import Listener
+from trellis.errors import GraphLoadError, TrellisError
+from trellis.settings import load
+from trellis.telemetry import WORKER_READY, configure, log
+from trellis_workers import celery, publish, tasks
+from trellis_workers.channel import CANNOT_START, DRAINING, READY, RESCUE, WORN, Channel, owner
+from trellis_workers.drain import Drain
+from trellis_workers.executor import Executor
+from trellis_workers.host import Host, build, close
+from trellis_workers.maintenance import dispatcher, pruner, rescuer
+from trellis_workers.maintenance.chores import Chore, Chores
+
+
+def main(token: str, descriptor: int) -> int:
+    """Run until SIGTERM. Exit code 0 after a drain, 2 when the process cannot start."""
+    line = Channel(descriptor)
+    try:
+        settings = load()
+        configure(settings)
+        # Celery's warning is about pickled messages of a root worker; ours accept nothing but JSON.
+        warnings.simplefilter("ignore", SecurityWarning)
+        host = build(settings, owner=owner(os.getpid(), token))
+    except TrellisError as error:
+        print(f"trellis worker: {error}", file=sys.stderr)
+        return CANNOT_START
+    # In the main thread and before any run: a user's module may take seconds, or call asyncio.run().
+    errors = host.registry.load_all()
+    # What has been imported stays: collections need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    _work(host, line, errors)
+    return 0
+
+
+def _work(host: Host, line: Channel, errors: list[GraphLoadError]) -> None:
+    """Execute runs until SIGTERM, then drain."""
+    executor = Executor(host, worn=lambda: line.say(WORN))
+    leaving = Drain(host, executor, begun=lambda: line.say(DRAINING))
+    app = celery.new_app(host.settings)
+    tasks.register(app, host, executor)
+    chores = Chores(_chores(host, executor))
+    listener = Listener(
+        host.settings.redis_url,
+        key_prefix=host.settings.redis_key_prefix,
+        heard=host.keeper.look,
+    )
+
+    def ready() -> None:
+        _ready(host, errors)
+        line.say(READY)
+
+    signals.worker_shutting_down.connect(
+        lambda **_: leaving.begin(), weak=False, dispatch_uid="drain"
+    )
+    signals.worker_ready.connect(lambda **_: ready(), weak=False, dispatch_uid="ready")
+    line.listen({RESCUE: lambda: chores.hasten("rescue", seconds=0)})
+    app.worker_main(_arguments(host))
+    # Runs that were found without a broker are in no slot of Celery's, which has not waited for them.
+    leaving.wait()
+    chores.close()
+    listener.close()
+    close(host)
+
+
+def _arguments(host: Host) -> list[str]:
+    events = ["--task-events"] if host.settings.task_events else []
+    return [
+        "--quiet",
+        "worker",
+        "--pool=threads",
+        f"--concurrency={host.settings.slots}",
+        f"--hostname=trellis-{os.getpid()}@%h",
+        # Workers need not know each other: Postgres arbitrates. Saves connections and start-up time.
+        "--without-gossip",
+        "--without-mingle",
+        "--loglevel=WARNING",
+        *events,
+    ]
+
+
+def _ready(host: Host, errors: list[GraphLoadError]) -> None:
+    log().info(WORKER_READY, graphs=list(host.manifest.graphs), slots=host.settings.slots)
+    threading.Thread(
+        target=publish.publish, args=(host, errors), name="publish", daemon=True
+    ).start()
+
+
+def _chores(host: Host, executor: Executor) -> list[Chore]:
+    def dispatch() -> int:
+        if host.draining.is_set():
+            return 0
+        free = host.settings.slots - len(executor.attempts)
+        return dispatcher.dispatch(
+            host.engine, host.announcer, executor, host.loop, free_slots=free
+        )
+
+    return [
+        Chore("dispatch", 1.0, dispatch),
+        # A run that was brought back is due after its pause: look again then.
+        Chore(
+            "rescue",
+            2.0,
+            lambda: rescuer.rescue(host.engine),
+            then=("dispatch", rescuer.BACKOFF_SECONDS),
+        ),
+        Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
+        Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
+    ]
+
+
+if __name__ == "__main__":
+    # os._exit: threads of user code that ignore cancellation must not keep a drained process alive.
+    code = main(sys.argv[1], int(sys.argv[2]))
+    sys.stdout.flush()
+    os._exit(code)

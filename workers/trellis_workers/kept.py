@@ -1,0 +1,104 @@
+"""One worker process as its parent sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+
+from trellis.processes import die_with_parent, resident_bytes
+from trellis_workers import channel
+
+
+class Kept:
+    """A started child: what it said, what it was told. Create it in the main thread."""
+
+    def __init__(self) -> None:
+        self.is_ready = False
+        self.is_worn = False
+        self.is_leaving = False  #: it takes no more runs, and ends when it has none
+        self._heard = b""
+        self._token = secrets.token_hex(4)
+        self.line, theirs = socket.socketpair()
+        with theirs:
+            self._process = _start(self._token, theirs.fileno())
+        self.line.setblocking(False)
+        self._since = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def owner(self) -> str:
+        """The name in its leases."""
+        return channel.owner(self._process.pid, self._token)
+
+    @property
+    def age_seconds(self) -> float:
+        """How long it has been taking runs, or has been starting."""
+        return time.monotonic() - self._since
+
+    @property
+    def resident_mb(self) -> int:
+        return resident_bytes(self._process.pid) >> 20
+
+    def exit_code(self) -> int | None:
+        """None: it lives."""
+        return self._process.poll()
+
+    def hear(self) -> None:
+        """Take in what it said."""
+        with contextlib.suppress(OSError):
+            self._heard += self.line.recv(4096)
+        *words, self._heard = self._heard.split(b"\n")
+        for word in words:
+            self._note(word.decode())
+
+    def _note(self, word: str) -> None:
+        match word:
+            case channel.READY:
+                self.is_ready = True
+                self._since = time.monotonic()
+            case channel.DRAINING:
+                self.is_leaving = True
+            case channel.WORN:
+                self.is_worn = True
+
+    def tell(self, word: str) -> None:
+        """Say something to it. A child that is dead or frozen does not hear."""
+        with contextlib.suppress(OSError):
+            self.line.send(f"{word}\n".encode())
+
+    def drain(self) -> None:
+        """Ask it to end."""
+        self.is_leaving = True
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self.line.close()
+
+
+def _start(token: str, descriptor: int) -> subprocess.Popen[bytes]:
+    """Start a new interpreter, in a session of its own: signals to our group reach it through us alone."""
+    argv = [sys.executable, "-P", "-m", "trellis_workers.child", token, str(descriptor)]
+    with warnings.catch_warnings():
+        # The fork may happen beside a thread of ours; the child takes no lock before it execs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[descriptor],
+            start_new_session=True,
+            env=os.environ,
+            preexec_fn=die_with_parent(signal.SIGKILL),
+        )

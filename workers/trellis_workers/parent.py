@@ -1,0 +1,186 @@
+"""The parent of the worker processes: starts them, starts them again, replaces them, passes on a stop.
+
+It stays small: no Celery, no LangGraph, no SQLAlchemy, nothing of the user's. Children are new interpreters.
+
+A child that dies leaves leases behind. Its parent knows that it is dead, which nobody else can, and ends them at
+once; a living child is told to look for them, a new one looks by itself. Without a parent (it was killed too) they
+run out.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import threading
+import time
+
+import psycopg2
+
+from trellis.db.owners import disown
+from trellis.processes import describe_exit
+from trellis.settings import Settings
+from trellis.telemetry import LEASES_EXPIRED, WORKER_DIED, WORKER_RECYCLED, log
+from trellis_workers.channel import CANNOT_START, RESCUE
+from trellis_workers.kept import Kept
+
+#: Longest between two looks at the children, in seconds. Deaths and signals wake us at once.
+_LOOK_SECONDS = 0.5
+#: A child that took runs for this long was well; its next death is the first of a row.
+_WELL_SECONDS = 10.0
+#: Deaths in a row after which starting again waits, 0.5 s and then twice as long each time …
+_FREE_DEATHS = 2
+#: … up to this.
+_MAX_PAUSE_SECONDS = 15.0
+#: A child is not replaced for its memory before this, or a limit below what it needs would replace it all the time.
+_MIN_AGE_SECONDS = 5.0
+#: A child drains within the drain time. One that is still there this much later is stuck.
+_STUCK_SECONDS = 2.0
+#: Leases end by themselves by then.
+_DISOWN_SECONDS = 15.0
+
+
+class Parent:
+    """Keeps worker processes until it is asked to stop. For the main thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._children: list[Kept] = []
+        self._retiring: Kept | None = None  #: to be drained as soon as its replacement is ready
+        self._deaths = 0
+        self._start_at = 0.0
+        self._was_ready = False
+        self._stop_at: float | None = None
+        self._exit_code = 0
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Return the exit code when the last child has ended."""
+        waking = self._listen_to_signals()
+        while True:
+            self._tend(time.monotonic())
+            if self._stop_at is not None and not self._children:
+                return self._exit_code
+            for key, _ in self._selector.select(_LOOK_SECONDS):
+                if key.data is None:
+                    os.read(waking, 4096)
+                else:
+                    self._hear(key.data)
+
+    def _listen_to_signals(self) -> int:
+        """A signal ends the wait in `select`; what it asks for is done outside its handler."""
+        reading, writing = os.pipe()
+        for end in (reading, writing):
+            os.set_blocking(end, False)
+        self._selector.register(reading, selectors.EVENT_READ, None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        return reading
+
+    def _stop(self, *_: object) -> None:
+        if self._stop_at is None:
+            self._stop_at = time.monotonic()
+
+    def _tend(self, now: float) -> None:
+        for child in list(self._children):
+            code = child.exit_code()
+            if code is not None:
+                self._bury(child, code)
+        if self._stop_at is not None:
+            self._end(now, self._stop_at)
+            return
+        self._retire()
+        while self._is_one_missing() and now >= self._start_at:
+            self._start()
+
+    def _end(self, now: float, since: float) -> None:
+        """Ask each child once, however often we were asked; the platform kills us soon."""
+        stuck = now > since + self._settings.drain_seconds + _STUCK_SECONDS
+        for child in self._children:
+            if stuck:
+                child.kill()
+            elif not child.is_leaving:
+                child.drain()
+
+    def _fresh(self) -> list[Kept]:
+        """Those that are to stay."""
+        return [c for c in self._children if not c.is_leaving and c is not self._retiring]
+
+    def _is_one_missing(self) -> bool:
+        return len(self._fresh()) < self._settings.worker_processes
+
+    def _start(self) -> None:
+        child = Kept()
+        self._selector.register(child.line, selectors.EVENT_READ, child)
+        self._children.append(child)
+
+    def _hear(self, child: Kept) -> None:
+        child.hear()
+        self._was_ready |= child.is_ready
+
+    def _retire(self) -> None:
+        """Replace at most one child at a time: it goes on until the new one is ready."""
+        if self._retiring is None:
+            worn = (child for child in self._fresh() if self._is_worn(child))
+            self._retiring = next(worn, None)
+        elif self._retiring.is_leaving:
+            self._retiring = None
+        elif not self._is_one_missing() and all(child.is_ready for child in self._fresh()):
+            self._retiring.drain()
+            self._retiring = None
+
+    def _is_worn(self, child: Kept) -> bool:
+        limit = self._settings.worker_max_memory_mb
+        if not child.is_ready:
+            return False
+        if child.is_worn:
+            log().info(WORKER_RECYCLED, pid=child.pid, reason="runs")
+            return True
+        if not limit or child.age_seconds < _MIN_AGE_SECONDS or child.resident_mb <= limit:
+            return False
+        log().info(WORKER_RECYCLED, pid=child.pid, reason="memory", mb=child.resident_mb)
+        return True
+
+    def _bury(self, child: Kept, code: int) -> None:
+        self._hear(child)
+        self._selector.unregister(child.line)
+        child.close()
+        self._children.remove(child)
+        if child is self._retiring:
+            self._retiring = None
+        if code != 0 and child.is_ready:
+            self._disown(child)
+        if code == CANNOT_START and not self._was_ready:
+            self._exit_code = code
+            self._stop()
+        elif not child.is_leaving and self._stop_at is None:
+            self._note_death(child, code)
+
+    def _note_death(self, child: Kept, code: int) -> None:
+        """Start again at once; only deaths in a row earn a pause."""
+        log().warning(WORKER_DIED, pid=child.pid, how=describe_exit(code))
+        well = child.is_ready and child.age_seconds > _WELL_SECONDS
+        self._deaths = 1 if well else self._deaths + 1
+        if self._deaths > _FREE_DEATHS:
+            pause = 0.5 * 2.0 ** min(self._deaths - _FREE_DEATHS - 1, 10)
+            self._start_at = time.monotonic() + min(pause, _MAX_PAUSE_SECONDS)
+
+    def _disown(self, child: Kept) -> None:
+        """In a thread: a database out of reach must not hold up a signal or a start."""
+        thread = threading.Thread(target=self._end_leases, args=(child.owner,), daemon=True)
+        thread.start()
+
+    def _end_leases(self, owner: str) -> None:
+        until = time.monotonic() + _DISOWN_SECONDS
+        while time.monotonic() < until:
+            try:
+                runs = disown(self._settings.database_url, owner)
+            except psycopg2.Error:
+                time.sleep(0.5)
+                continue
+            log().info(LEASES_EXPIRED, owner=owner, runs=runs)
+            for child in list(self._children):
+                child.tell(RESCUE)
+            return
