@@ -41,6 +41,8 @@ def main(token: str, descriptor: int) -> int:
     # What has been imported stays: collections need not look at it again and again.
     gc.collect()
     gc.freeze()
+    # A superstep allocates thousands of objects that live on: looking for garbage less often saves a twentieth of the CPU.
+    gc.set_threshold(20_000, 20, 50)
     _work(host, line, errors)
     return 0
 
