@@ -191,7 +191,7 @@ def test_a_child_that_is_asked_to_leave__is_replaced(
     assert crashes(system, held.thread_id) == 0
 
 
-@pytest.mark.parametrize("graph", ["refusing", "blocking", "hogging"])
+@pytest.mark.parametrize("graph", ["refusing", "stalling", "hogging"])
 def test_a_stop__takes_runs_from_nodes_that_ignore_it(
     system: System, tmp_path: Path, graph: str
 ) -> None:

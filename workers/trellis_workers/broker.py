@@ -1,6 +1,6 @@
 """Kombu's Redis transport and Celery's consumer, less what they do again for every message.
 
-Together that was about a third of a worker's CPU for a short run (docs/performance.md).
+In a profile of one-step runs that was about 30 % of the worker's time.
 """
 
 from __future__ import annotations

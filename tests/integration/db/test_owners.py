@@ -35,6 +35,6 @@ def test_disown(database_url):
     assert disown(database_url, "host:1:a") == 0
 
     with engine.begin() as tx:
-        assert [row["run_id"] for row in runs.expired(tx)] == [run_id]
+        assert [row["run_id"] for row in runs.expired(tx, patience_seconds=60)] == [run_id]
         assert runs.rescue(tx, run_id, thread_id, backoff_seconds=0) == RunStatus.PENDING
     engine.dispose()
