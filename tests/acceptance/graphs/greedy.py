@@ -27,9 +27,10 @@ leaky = StateGraph(State).add_node(leak).add_edge(START, "leak")
 
 def begin(state):
     """Note that a node began; false when it may end at once."""
+    waits = not (Path(state["folder"]) / "open").exists()
     with (Path(state["folder"]) / "journal").open("a") as file:
         file.write("began\n")
-    return not (Path(state["folder"]) / "open").exists()
+    return waits
 
 
 def patience():
