@@ -124,7 +124,7 @@ def test_create_run(server: System, thread_id: str, rows: Rows, verb: str, wrong
     assert thread_row(server, thread_id) == before
 
 
-@pytest.mark.parametrize("wrong", BODIES.keys() - STATELESS)
+@pytest.mark.parametrize("wrong", sorted(BODIES.keys() - STATELESS))
 def test_create_run__stateless(server: System, rows: Rows, wrong: str) -> None:
     body, status, message = BODIES[wrong]
 
@@ -132,7 +132,7 @@ def test_create_run__stateless(server: System, rows: Rows, wrong: str) -> None:
     assert rows.added() == set()
 
 
-@pytest.mark.parametrize("wrong", BODIES.keys() - STATELESS - {"nothing", "no JSON"})
+@pytest.mark.parametrize("wrong", sorted(BODIES.keys() - STATELESS - {"nothing", "no JSON"}))
 def test_create_batch__all_or_none(server: System, rows: Rows, wrong: str) -> None:
     body, status, _ = BODIES[wrong]
     raw = body if isinstance(body, bytes) else orjson.dumps(body)

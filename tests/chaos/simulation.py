@@ -49,7 +49,8 @@ class Simulation:
         self._engine = engine
         self._seed = seed
         self._wanted = wanted
-        self._hints: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # Not a SimpleQueue: with several readers its get(timeout=…) can wait for ever (CPython 3.12).
+        self._hints: queue.Queue[str] = queue.Queue()
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._threads = [new_id() for _ in range(_THREADS)]

@@ -32,6 +32,8 @@ T = TypeVar("T")
 _ROUND = 512
 #: How long rows that nobody waits for may wait, in seconds: what a crash may make a run do again.
 _LINGER = 0.025
+#: CPython's SimpleQueue waits for ever when a timeout has run out before it begins to wait: never ask for so little.
+_LEAST_WAIT = 0.002
 #: How often a claim is offered again while its thread is locked by somebody else.
 _CLAIM_TRIES = 4
 
@@ -58,7 +60,7 @@ class _Lazy:
     def due_in_seconds(self) -> float | None:
         """When the oldest rows must be written. None: there are none. The oldest attempt stands first."""
         for due, _ in self._waiting.values():
-            return max(0.0, due - time.monotonic())
+            return max(_LEAST_WAIT, due - time.monotonic())
         return None
 
     def take(self, *, behind: Sequence[Entry]) -> list[Entry]:
