@@ -37,15 +37,18 @@ BODIES = {
     "a list of lists": b"[[]]",
 }
 
+#: The id of nothing.
+NOBODY = "0190aaaa-0000-7000-8000-00000000dead"
+
 #: Objects that are JSON, and wrong on some route that has the field.
 WRONG_FIELDS: list[dict[str, Any]] = [
     {"assistant_id": None},
     {"assistant_id": 1},
     {"assistant_id": "nope"},
     {"assistant_id": "urn:uuid:" + ECHO[:-1]},
-    {"assistant_id": "urn:uuid:" + new_id()},
-    {"assistant_id": "{" + new_id() + "}"},
-    {"assistant_id": new_id()},
+    {"assistant_id": "urn:uuid:" + NOBODY},
+    {"assistant_id": "{" + NOBODY + "}"},
+    {"assistant_id": NOBODY},
     {"assistant_id": "echo", "metadata": []},
     {"assistant_id": "echo", "config": "x"},
     {"assistant_id": "echo", "config": {"configurable": 1}},
@@ -78,7 +81,7 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"ttl": {"ttl": 1, "strategy": "bogus"}},
     {"supersteps": [{"updates": []}]},
     {"ids": ["xx"]},
-    {"ids": [new_id()] * 1001},
+    {"ids": [NOBODY] * 1001},
     {"metadata": 1},
     {"status": "bogus"},
     {"limit": 0},
