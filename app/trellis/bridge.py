@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import io
 import sys
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -102,13 +102,20 @@ def _respond(flask: Flask, environ: dict[str, Any]) -> tuple[int, Headers, bytes
     """Run the view. In a thread of the pool."""
     response = dispatch(flask, environ)
     headers = [
-        (k.lower().encode("latin1"), v.encode("latin1"))
-        for k, v in response.get_wsgi_headers(environ)
+        (k.lower().encode("latin1"), v.encode("latin1")) for k, v in _headers(response, environ)
     ]
     if isinstance(response.response, AsyncBody) and environ["REQUEST_METHOD"] != "HEAD":
         return response.status_code, headers, response.response
     with contextlib.closing(response):
         return response.status_code, headers, b"".join(response.get_app_iter(environ))
+
+
+def _headers(response: Response, environ: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """The headers to send. Werkzeug looks anew at every location for letters beyond ASCII; ids have none."""
+    has_body = response.status_code >= 200 and response.status_code not in (204, 304)
+    if has_body and response.headers.get("Location", "").isascii():
+        return response.headers
+    return response.get_wsgi_headers(environ)
 
 
 def dispatch(flask: Flask, environ: Mapping[str, Any]) -> Response:

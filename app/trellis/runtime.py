@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import redis
 from sqlalchemy import Engine
 
 from trellis.db.engine import new_engine
+from trellis.db.queries import Preparing
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.graphs.manifest import Manifest, load
@@ -21,24 +21,31 @@ if TYPE_CHECKING:
     from trellis.stream.reader import Reader
 
 
+#: Statements of most requests. Others may be better planned for their parameters, as searches are.
+_HOT = {
+    ("runs", "subject"),
+    ("runs", "assistant"),
+    ("runs", "enqueue"),
+    ("runs", "enqueue_with_thread"),
+    ("runs", "state"),
+    ("threads", "insert"),
+}
+
+
 @dataclass(kw_only=True)
 class Runtime:
     """The long-lived objects of a process. `reader` and `loop` are set when the event loop starts."""
 
     settings: Settings
     manifest: Manifest
-    engine: Engine
+    engine: Engine  #: for transactions of several statements
+    autocommit: Engine  #: the same connections, where each statement is a transaction of its own
     redis: redis.Redis
     announcer: Announcer
     signals: Signals
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
     _registry: Registry | None = None
-
-    @cached_property
-    def autocommit(self) -> Engine:
-        """The same connections, without BEGIN and COMMIT: for single statements, at half the round trips."""
-        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def registry(self) -> Registry:
@@ -62,10 +69,14 @@ def build(settings: Settings) -> Runtime:
     :raises ConfigError: langgraph.json is missing or wrong.
     """
     client = connect(settings.redis_url, max_connections=settings.web_threads + 8)
+    connections = new_engine(
+        settings.database_url, pool_size=settings.database_pool_size, autocommit=True
+    )
     return Runtime(
         settings=settings,
         manifest=load(settings.config_path),
-        engine=new_engine(settings.database_url, pool_size=settings.database_pool_size),
+        engine=connections.execution_options(isolation_level="READ COMMITTED"),
+        autocommit=Preparing(connections, only=_HOT, alone=True).engine,
         redis=client,
         announcer=Announcer(client, key_prefix=settings.redis_key_prefix),
         signals=Signals(client, key_prefix=settings.redis_key_prefix),

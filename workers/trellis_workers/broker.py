@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
+from celery.events import EventDispatcher
 from celery.worker import consumer
 from kombu.transport import redis, virtual
 
@@ -17,6 +18,8 @@ from kombu.transport import redis, virtual
 _RECONNECT = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 1.5}
 #: How long task events may wait for company, in seconds. They are for people who watch.
 _EVENTS_WAIT = 0.2
+#: More of them than this are sent at once.
+_EVENTS_KEPT = 2_000
 
 
 class QoS(redis.QoS):
@@ -73,6 +76,13 @@ class Transport(redis.Transport):
     """The Redis transport with our channel."""
 
     Channel = Channel
+
+
+class Dispatcher(EventDispatcher):  # type: ignore[misc]  # celery has no types
+    """Sends task events when they are due, however many there are; Celery sends at every 24th."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, buffer_limit=_EVENTS_KEPT)
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery has no types

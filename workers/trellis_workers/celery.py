@@ -24,6 +24,7 @@ def new_app(settings: Settings) -> Celery:
     """Make the application for this broker."""
     app = Celery("trellis", broker=settings.redis_url)
     app.conf.update(_settings(settings))
+    app.events.dispatcher_cls = "trellis_workers.broker:Dispatcher"
     return app
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, event
+from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError
 
 from trellis.db.statements import sql
 
 _PARAMETER = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")
 
+#: Option of an engine: its `Preparing`.
+_PREPARING = "trellis_preparing"
 #: Key of a connection's `info`: the names of the statements that this connection has prepared.
 _PREPARED = "trellis.prepared"
 #: What Postgres says when a pooler between us and it changed the session: unknown or duplicate prepared statement.
@@ -24,10 +26,22 @@ def execute(
     tx: Connection, topic: str, name: str, params: Mapping[str, Any]
 ) -> CursorResult[*tuple[Any, ...]]:
     """Run a named statement; as a prepared one where the engine was made for it."""
-    prepared = tx.info.get(_PREPARED)
-    if prepared is None:
+    preparing: Preparing | None = tx.get_execution_options().get(_PREPARING)
+    if preparing is None or not preparing.wants(topic, name):
         return tx.exec_driver_sql(sql(topic, name), dict(params))
+    try:
+        return _execute_prepared(tx, topic, name, params)
+    except DBAPIError as error:
+        if not (preparing.alone and preparing.lost(error)):
+            raise
+    return tx.exec_driver_sql(sql(topic, name), dict(params))
+
+
+def _execute_prepared(
+    tx: Connection, topic: str, name: str, params: Mapping[str, Any]
+) -> CursorResult[*tuple[Any, ...]]:
     prepare, run = _as_prepared(topic, name)
+    prepared: set[str] = tx.info.setdefault(_PREPARED, set())
     if prepare not in prepared:
         tx.exec_driver_sql(prepare)
         prepared.add(prepare)
@@ -51,25 +65,32 @@ def _as_prepared(topic: str, name: str) -> tuple[str, str]:
 
 class Preparing:
     """
-    Makes an engine's connections plan each named statement once instead of at each execution.
+    Makes an engine's connections plan named statements once instead of at each execution.
 
     Planning costs more than executing them: about 1.5 ms of Postgres's time for a run. It needs a session, which a
     pooler in transaction mode does not give: `lost` notices, and switches it off for good.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._on = True
-        event.listen(engine, "connect", self._begin)
+    def __init__(
+        self, engine: Engine, *, only: Container[tuple[str, str]] | None = None, alone: bool = False
+    ) -> None:
+        """
+        `engine` is what to connect with from now on.
 
-    def _begin(self, _: Any, record: Any) -> None:
-        if self._on:
-            record.info[_PREPARED] = set()
+        :param only: topic and name of the statements to prepare; None means all.
+        :param alone: each statement is a transaction of its own, so one that was lost can be run again at once.
+        """
+        self.engine = engine.execution_options(**{_PREPARING: self})
+        self.alone = alone
+        self._only = only
+        self._on = True
+
+    def wants(self, topic: str, name: str) -> bool:
+        return self._on and (self._only is None or (topic, name) in self._only)
 
     def lost(self, error: BaseException) -> bool:
-        """Whether a statement failed only because it was prepared. If so, no connection prepares from now on."""
+        """Whether a statement failed only because it was prepared. If so, none is prepared from now on."""
         if not isinstance(error, DBAPIError) or getattr(error.orig, "pgcode", None) not in _LOST:
             return False
         self._on = False
-        self._engine.dispose()
         return True

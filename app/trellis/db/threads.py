@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db.engine import Tx
+from trellis.db.queries import execute
 from trellis.db.statements import sql
 from trellis.domain.pages import Page
 
@@ -153,5 +154,5 @@ def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[An
 
 
 def _row(tx: Tx, name: str, **params: Any) -> Row | None:
-    found = tx.exec_driver_sql(sql("threads", name), params).mappings().first()
+    found = execute(tx, "threads", name, params).mappings().first()
     return cast("Row | None", found)

@@ -87,8 +87,8 @@ class Writer:
     def __init__(
         self, engine: Engine, *, cache: checkpoints.Cache, patience_seconds: float = 10.0
     ) -> None:
-        self._engine = engine
         self._preparing = Preparing(engine)
+        self._engine = self._preparing.engine
         self._cache = cache
         self._patience = patience_seconds
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()

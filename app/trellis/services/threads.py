@@ -35,7 +35,7 @@ def create(rt: Runtime, tenant_id: str, new: New) -> Row:
 
     :raises Conflict: the id is taken.
     """
-    with rt.engine.begin() as tx:
+    with rt.autocommit.connect() as tx:
         return _make(tx, tenant_id, new)
 
 

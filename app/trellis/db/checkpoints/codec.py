@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -54,14 +55,18 @@ def unpack_body(data: bytes | memoryview) -> dict[str, Any]:
     return body
 
 
+_random = Random()
+os.register_at_fork(after_in_child=_random.seed)
+
+
 def next_version(current: str | int | float | None) -> str:
     """
     The version after `current`: sorts behind it, and is never made twice, on any branch of a thread.
 
-    The random part comes from the operating system, because a forked process repeats a generator's numbers.
+    The random part comes from a generator of our own, which a forked process seeds anew: nodes seed the shared one.
     """
     count = int(str(current).split(".")[0] or 0) if current else 0
-    return f"{count + 1:08d}.{os.urandom(5).hex()}"
+    return f"{count + 1:08d}.{_random.getrandbits(40):010x}"
 
 
 @lru_cache(maxsize=4096)
