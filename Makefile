@@ -9,6 +9,8 @@ TRELLIS := $(PYTHON) -P -m trellis.cli
 
 # Extra arguments, e.g. make dev ARGS="--port 3000", make test ARGS="-k resume".
 ARGS ?=
+# Processes that share the tests. They mostly wait, so there are more than cores.
+JOBS ?= 3
 SEEDS ?= 20
 RUNS ?= 10000
 
@@ -28,7 +30,7 @@ demo: $(STAMP)  ## Watch an agent stream, ask for approval and resume
 	@exec $(TRELLIS) demo $(ARGS)
 
 test: $(STAMP)  ## Run every test
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## Lint, types, import rules, unit tests
 	@$(PYTHON) -m ruff check .

@@ -190,8 +190,9 @@ def _owner(manifest: Manifest, file: Path) -> str:
 
 def _import_loose(name: str, file: Path) -> ModuleType:
     with _loose_lock:
-        if name in sys.modules:
-            return sys.modules[name]
+        loaded = sys.modules.get(name)
+        if loaded is not None and loaded.__file__ == str(file):
+            return loaded
         _ensure_loose_package()
         # With a search location it is a package, and `from .tools import …` finds its neighbours.
         spec = importlib.util.spec_from_file_location(

@@ -128,6 +128,18 @@ def test_import_target__two_graphs_of_a_loose_file_share_it(project: Project) ->
     assert sys.modules["trellis_graphs.my_2d_1"].b is second
 
 
+def test_import_target__two_projects_name_a_graph_alike(
+    project: Project, write: Callable[[Mapping[str, str]], Path]
+) -> None:
+    first = project({"agent.py": "g = 1"}, {"agent": "./agent.py:g"})
+    write(
+        {"other/agent.py": "g = 2", "other/langgraph.json": '{"graphs": {"agent": "./agent.py:g"}}'}
+    )
+    second = manifests.load(first.root / "other")
+
+    assert [value_of(first), value_of(second), value_of(first)] == [1, 2, 1]
+
+
 def test_import_target__is_the_module_that_the_project_imports(project: Project) -> None:
     files = {
         "same_app/__init__.py": "",
