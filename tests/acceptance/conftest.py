@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,22 @@ def thread_id(server: System) -> str:
 @pytest.fixture
 def course(tmp_path: Path) -> Course:
     return Course(tmp_path)
+
+
+@pytest.fixture
+def hold(client: Any, thread_id: str, course: Course) -> Callable[..., str]:
+    """Start a run and return its id when it stands in its second step."""
+
+    def start(assistant: str = "steps", at: str = "two", **given: Any) -> str:
+        run = client.runs.create(thread_id, assistant, input=course.input(hold=(at,)), **given)
+        course.wait_until_notes(f">{at}")
+        return run["run_id"]
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[ThreadPoolExecutor]:
+    """Clients that wait at the same time."""
+    with ThreadPoolExecutor(110) as clients:
+        yield clients

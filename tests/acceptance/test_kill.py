@@ -20,12 +20,6 @@ def system(new_system: Callable[..., System]) -> Iterator[System]:
         yield system
 
 
-@pytest.fixture(scope="module")
-def clients() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as clients:
-        yield clients
-
-
 @dataclass
 class Crash:
     """What was under way when the worker was killed, and went on with another one."""

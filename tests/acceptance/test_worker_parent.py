@@ -39,12 +39,6 @@ def system(front: System, tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-@pytest.fixture
-def clients() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as clients:
-        yield clients
-
-
 def children(worker: Process) -> list[psutil.Process]:
     return psutil.Process(worker.popen.pid).children()
 
