@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,23 @@ def new_system(
         return System(**fields, **given)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def front(new_system: Callable[..., System]) -> Iterator[System]:
+    """A web process; workers are the tests' own."""
+    with running(new_system()) as system:
+        system.start_web()
+        yield system
+
+
+@pytest.fixture
+def crew(front: System, tmp_path: Path) -> Iterator[System]:
+    """The front end, and workers that end with the test."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with running(replace(front, logs=logs, processes=[])) as system:
+        yield system
 
 
 class Blocking:
