@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from integration.runs.rows import SUCCESS, rows_of
 from trellis.db import cancel, checkpoints, runs
 from trellis.db.cancel import Stopped
 from trellis.db.rounds import Finish, Round, Write
+from trellis.dev.process import poll_until
 from trellis.domain.ids import new_id
 from trellis.domain.multitask import Action
 from trellis.domain.runs import Claim, Outcome
@@ -104,6 +105,23 @@ def one(engine: Engine) -> Callable[..., object]:
             return tx.execute(text(query), params).scalar()
 
     return ask
+
+
+@pytest.fixture
+def until_blocked(engine: Engine) -> Callable[[Connection], None]:
+    """Return when somebody waits for a lock that this connection holds."""
+    waits = text("SELECT 1 FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
+
+    def wait(holder: Connection) -> None:
+        pid = holder.execute(text("SELECT pg_backend_pid()")).scalar_one()
+
+        def is_blocked() -> bool:
+            with engine.connect() as tx:
+                return tx.execute(waits, {"pid": pid}).first() is not None
+
+        assert poll_until(is_blocked, seconds=20)
+
+    return wait
 
 
 @pytest.fixture

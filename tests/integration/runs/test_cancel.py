@@ -39,7 +39,7 @@ def test_interrupt__after_the_finish(a_run, claim, stop, end, one):
     assert one(THREAD, t=taken.thread_id) == "idle"
 
 
-def test_interrupt__while_a_finish_holds_the_thread(engine, a_run, claim, stop, one):
+def test_interrupt__while_a_finish_holds_the_thread(engine, a_run, claim, stop, until_blocked, one):
     """Race 19, both at once: the cancel waits for the finish, and then finds nothing to do."""
     taken = claim(a_run())
     finishing = engine.connect()
@@ -47,7 +47,7 @@ def test_interrupt__while_a_finish_holds_the_thread(engine, a_run, claim, stop, 
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(stop, taken.thread_id)
         runs.finish(finishing, [(taken, SUCCESS)])
-        assert not stopping.done()
+        until_blocked(finishing)
         finishing.commit()
         finishing.close()
 
@@ -225,7 +225,7 @@ def test_claim__while_a_cancel_holds_the_thread(engine, a_run, a_thread, claim, 
     assert one(RUN, r=run_id) == "interrupted"
 
 
-def test_stop__while_a_claim_holds_the_thread(engine, a_run, a_thread, stop, one):
+def test_stop__while_a_claim_holds_the_thread(engine, a_run, a_thread, stop, until_blocked, one):
     """Race 20, the other way round: the cancel sees a running run, and asks its worker."""
     thread_id = a_thread()
     run_id = a_run(thread_id)
@@ -233,6 +233,7 @@ def test_stop__while_a_claim_holds_the_thread(engine, a_run, a_thread, stop, one
     runs.claim(claiming, {run_id: new_id()}, owner="w", lease_seconds=9)
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(stop, thread_id)
+        until_blocked(claiming)
         claiming.commit()
         claiming.close()
 

@@ -23,7 +23,7 @@ def test_delete_run__fences_its_worker(engine, a_run, claim, save, end, one):
     assert one(THREAD, t=taken.thread_id) == "idle"
 
 
-def test_delete_run__waits_for_a_writer(engine, a_run, claim, one):
+def test_delete_run__waits_for_a_writer(engine, a_run, claim, until_blocked, one):
     """A row written by a round that is under way goes as well."""
     taken = claim(a_run())
     writing = engine.connect()
@@ -36,6 +36,7 @@ def test_delete_run__waits_for_a_writer(engine, a_run, claim, one):
 
     with ThreadPoolExecutor(1) as pool:
         deleting = pool.submit(delete)
+        until_blocked(writing)
         writing.commit()
         writing.close()
         deleting.result(5)
