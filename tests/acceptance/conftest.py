@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,23 @@ def new_system(
         return System(**fields, **given)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def front(new_system: Callable[..., System]) -> Iterator[System]:
+    """A web process; workers are the tests' own."""
+    with running(new_system()) as system:
+        system.start_web()
+        yield system
+
+
+@pytest.fixture
+def crew(front: System, tmp_path: Path) -> Iterator[System]:
+    """The front end, and workers that end with the test."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    with running(replace(front, logs=logs, processes=[])) as system:
+        yield system
 
 
 class Blocking:
@@ -114,3 +133,22 @@ def thread_id(server: System) -> str:
 @pytest.fixture
 def course(tmp_path: Path) -> Course:
     return Course(tmp_path)
+
+
+@pytest.fixture
+def hold(client: Any, thread_id: str, course: Course) -> Callable[..., str]:
+    """Start a run and return its id when it stands in its second step."""
+
+    def start(assistant: str = "steps", at: str = "two", **given: Any) -> str:
+        run = client.runs.create(thread_id, assistant, input=course.input(hold=(at,)), **given)
+        course.wait_until_notes(f">{at}")
+        return run["run_id"]
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[ThreadPoolExecutor]:
+    """Clients that wait at the same time."""
+    with ThreadPoolExecutor(110) as clients:
+        yield clients

@@ -1,53 +1,19 @@
-"""Runs that end before their time: cancelled, superseded, deleted, left by their client."""
+"""Runs that end before their time: cancelled, or deleted."""
 
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from typing import Any
 
 import pytest
-from langgraph_sdk.errors import ConflictError, NotFoundError
+from langgraph_sdk.errors import NotFoundError
 
 from acceptance.course import Course
+from acceptance.ends import PROMPTLY, is_over, status, thread_of
+from acceptance.sse import frames
 from acceptance.system import System, wait_for
-from acceptance.test_wire import frames
 
 VIA_RUN = "{} requested via POST /threads/{{thread_id}}/runs/{{run_id}}/cancel"
-#: A signal takes milliseconds, a heartbeat up to five seconds: what is faster than this was signalled.
-PROMPTLY = 2.5
-
-
-@pytest.fixture
-def hold(client: Any, thread_id: str, course: Course) -> Callable[..., str]:
-    """Start a run and return its id when it stands in its second step."""
-
-    def start(assistant: str = "steps", at: str = "two", **given: Any) -> str:
-        run = client.runs.create(thread_id, assistant, input=course.input(hold=(at,)), **given)
-        course.wait_until_notes(f">{at}")
-        return run["run_id"]
-
-    return start
-
-
-@pytest.fixture
-def clients() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(110) as clients:
-        yield clients
-
-
-def status(client: Any, thread_id: str, run_id: str) -> str:
-    found: str = client.runs.get(thread_id, run_id)["status"]
-    return found
-
-
-def is_over(client: Any, thread_id: str, run_id: str) -> bool:
-    return status(client, thread_id, run_id) not in ("pending", "running")
-
-
-def thread_of(client: Any, thread_id: str) -> tuple[str, Any]:
-    thread = client.threads.get(thread_id)
-    return thread["status"], thread["error"]
 
 
 def read(response: HTTPResponse) -> bytes:
@@ -348,153 +314,6 @@ def test_cancel_many__all(client: Any, thread_id: str, hold: Any) -> None:
 )
 def test_cancel_many__contradictions(server: System, body: Any) -> None:
     assert server.request("POST", "/runs/cancel", body).status == 422
-
-
-# Multitask strategies
-
-
-@pytest.mark.parametrize("waits", [False, True])
-def test_reject(client: Any, thread_id: str, hold: Any, course: Course, waits: bool) -> None:
-    first = (
-        client.runs.create(thread_id, "steps", input={}, after_seconds=60)["run_id"]
-        if waits
-        else hold()
-    )
-
-    with pytest.raises(ConflictError, match="Thread is already running a task"):
-        client.runs.create(thread_id, "steps", input={}, multitask_strategy="reject")
-
-    assert [run["run_id"] for run in client.runs.list(thread_id)] == [first]
-    client.runs.cancel(thread_id, first, wait=True)
-    client.runs.wait(thread_id, "steps", input={"hold": []}, multitask_strategy="reject")
-
-
-def test_reject__a_hundred_answers_at_once(
-    server: System, client: Any, thread_id: str, course: Course, clients: ThreadPoolExecutor
-) -> None:
-    given = course.input(hold=("between",))
-    client.runs.wait(thread_id, "two_questions", input=given)
-    body = {
-        "assistant_id": "two_questions",
-        "command": {"resume": "yes"},
-        "multitask_strategy": "reject",
-    }
-
-    path = f"/threads/{thread_id}/runs"
-    answers = [
-        each.status
-        for each in clients.map(lambda _: server.request("POST", path, body), range(100))
-    ]
-
-    assert sorted(answers) == [200] + [409] * 99
-    assert len(client.runs.list(thread_id)) == 2
-    course.open("between")
-
-
-def test_interrupt(client: Any, thread_id: str, hold: Any, course: Course) -> None:
-    first = hold()
-    waiting = client.runs.create(thread_id, "steps", input={})["run_id"]
-
-    new = client.runs.create(
-        thread_id, "steps", input={"hold": [], "name": "new"}, multitask_strategy="interrupt"
-    )
-
-    assert status(client, thread_id, waiting) == "interrupted"
-    assert client.runs.join(thread_id, new["run_id"])["log"] == ["one", "one", "two", "three"]
-    assert status(client, thread_id, first) == "interrupted"
-    assert thread_of(client, thread_id) == ("idle", None)
-
-
-def test_interrupt__the_thread_names_who_superseded(
-    client: Any, thread_id: str, hold: Any, course: Course
-) -> None:
-    first = hold()
-
-    new = client.runs.create(
-        thread_id,
-        "steps",
-        input=course.input(hold=("three",), name="new"),
-        multitask_strategy="interrupt",
-    )
-    course.wait_until_notes("new>three")
-
-    message = f"superseded by run {new['run_id']} (multitask_strategy=interrupt)"
-    error = {"error": "UserInterrupt", "message": message}
-    assert thread_of(client, thread_id) == ("busy", error)
-    assert status(client, thread_id, first) == "interrupted"
-    course.open("three")
-
-
-def test_rollback(client: Any, thread_id: str, hold: Any) -> None:
-    first = hold()
-    waiting = client.runs.create(thread_id, "steps", input={})["run_id"]
-
-    new = client.runs.create(thread_id, "steps", input={}, multitask_strategy="rollback")
-
-    assert client.runs.join(thread_id, new["run_id"])["log"] == ["one", "two", "three"]
-    assert [run["run_id"] for run in client.runs.list(thread_id)] == [new["run_id"]]
-    assert not {first, waiting} & {
-        (each["metadata"] or {}).get("run_id") for each in client.threads.get_history(thread_id)
-    }
-
-
-@pytest.mark.parametrize("strategy", ["reject", "interrupt", "rollback", "enqueue"])
-def test_strategies__on_a_quiet_thread(client: Any, thread_id: str, strategy: str) -> None:
-    values = client.runs.wait(thread_id, "steps", input={}, multitask_strategy=strategy)
-
-    assert values["log"] == ["one", "two", "three"]
-
-
-# Clients that hang up
-
-
-@pytest.mark.parametrize("verb", ["stream", "wait"])
-@pytest.mark.parametrize("on_disconnect", ["cancel", "continue"])
-def test_on_disconnect(
-    server: System, client: Any, thread_id: str, course: Course, verb: str, on_disconnect: str
-) -> None:
-    body = {
-        "assistant_id": "steps",
-        "input": course.input(hold=("two",)),
-        "on_disconnect": on_disconnect,
-    }
-
-    with server.open("POST", f"/threads/{thread_id}/runs/{verb}", body) as response:
-        run_id = response.getheader("Content-Location").rpartition("/")[2]
-        course.wait_until_notes(">two")
-
-    if on_disconnect == "cancel":
-        wait_for(lambda: is_over(client, thread_id, run_id), seconds=PROMPTLY, what="the end")
-        message = "client disconnected from the run stream (on_disconnect=cancel)"
-        error = {"error": "UserInterrupt", "message": message}
-        assert thread_of(client, thread_id) == ("interrupted", error)
-    else:
-        course.open("two")
-        assert client.runs.join(thread_id, run_id)["log"] == ["one", "two", "three"]
-
-
-@pytest.mark.parametrize("verb", ["stream", "join"])
-def test_cancel_on_disconnect(
-    server: System, client: Any, thread_id: str, hold: Any, verb: str
-) -> None:
-    run_id = hold()
-
-    path = f"/threads/{thread_id}/runs/{run_id}/{verb}?cancel_on_disconnect=true"
-    with server.open("GET", path):
-        pass
-
-    wait_for(lambda: is_over(client, thread_id, run_id), seconds=PROMPTLY, what="the end")
-
-
-def test_cancel_on_disconnect__who_stays_to_the_end(
-    client: Any, thread_id: str, course: Course, server: System
-) -> None:
-    body = {"assistant_id": "steps", "input": course.input(), "on_disconnect": "cancel"}
-
-    for verb in ("wait", "stream"):
-        assert server.request("POST", f"/threads/{thread_id}/runs/{verb}", body).status == 200
-
-    assert {run["status"] for run in client.runs.list(thread_id)} == {"success"}
 
 
 # Deleting

@@ -1,6 +1,7 @@
 """A cancel reaches its run without Redis and without its worker; a run's time is up whatever its node does."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,6 @@ CANCELLED = {
     "error": "UserInterrupt",
     "message": "interrupt requested via POST /threads/{thread_id}/runs/{run_id}/cancel",
 }
-
-
-@pytest.fixture(scope="module")
-def system(new_system: Callable[..., System]) -> Iterator[System]:
-    with running(new_system()) as system:
-        system.start_web()
-        yield system
 
 
 def begin(system: System, course: Course, graph: str, at: str, hold: tuple[str, ...] = ()) -> str:
@@ -42,18 +36,23 @@ def thread_of(system: System, path: str) -> tuple[str, Any]:
     return thread["status"], thread["error"]
 
 
-def test_cancel__the_worker_is_dead(system: System, course: Course) -> None:
+def test_cancel__the_worker_is_dead(
+    front: System, course: Course, clients: ThreadPoolExecutor
+) -> None:
     """Race 22: whoever finds the lease expired ends the run."""
-    victim = system.start_worker()
-    path = begin(system, course, "steps", "two", ("two",))
+    victim = front.start_worker()
+    path = begin(front, course, "steps", "two", ("two",))
     victim.kill()
-    worker = system.start_worker()
 
-    answer = system.request("POST", f"{path}/cancel?wait=true")
+    cancelling = clients.submit(front.request, "POST", f"{path}/cancel?wait=true")
+    asked = "SELECT 1 FROM run WHERE cancel_action IS NOT NULL AND status = 'running'"
+    wait_for(lambda: front.rows(asked), what="the wish in the database")
+    front.end_leases()
+    worker = front.start_worker()
 
-    assert answer.status == 200
-    assert is_over(system, path) == "interrupted"
-    assert thread_of(system, path) == ("interrupted", CANCELLED)
+    assert cancelling.result().status == 200
+    assert is_over(front, path) == "interrupted"
+    assert thread_of(front, path) == ("interrupted", CANCELLED)
     assert course.journal().count(">two") == 1
     worker.stop()
 

@@ -1,6 +1,5 @@
 """A worker is killed in the middle of runs, and another goes on from the last checkpoint."""
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -8,22 +7,9 @@ import pytest
 
 from acceptance.course import Course, Held, hold
 from acceptance.sse import frames
-from acceptance.system import System, running
+from acceptance.system import System
 
 ALL = ["one", "two", "three"]
-
-
-@pytest.fixture(scope="module")
-def system(new_system: Callable[..., System]) -> Iterator[System]:
-    with running(new_system()) as system:
-        system.start_web()
-        yield system
-
-
-@pytest.fixture(scope="module")
-def clients() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor() as clients:
-        yield clients
 
 
 @dataclass
@@ -38,23 +24,23 @@ class Crash:
 
 @pytest.fixture(scope="module")
 def crash(
-    system: System, clients: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+    front: System, clients: ThreadPoolExecutor, tmp_path_factory: pytest.TempPathFactory
 ) -> Crash:
     """kill -9 of a worker that holds three runs, while another one starts."""
-    victim = system.start_worker()
-    waited = hold(system, clients, tmp_path_factory.mktemp("waited"))
+    victim = front.start_worker()
+    waited = hold(front, clients, tmp_path_factory.mktemp("waited"))
     streamed = hold(
-        system, clients, tmp_path_factory.mktemp("streamed"), verb="stream", stream_mode="updates"
+        front, clients, tmp_path_factory.mktemp("streamed"), verb="stream", stream_mode="updates"
     )
     behind = {"assistant_id": "compiled", "input": {"said": []}}
-    queued = system.post(f"/threads/{waited.thread_id}/runs", behind)["run_id"]
-    asked = ask_and_answer(system, clients, Course(tmp_path_factory.mktemp("asked")))
+    queued = front.post(f"/threads/{waited.thread_id}/runs", behind)["run_id"]
+    asked = ask_and_answer(front, clients, Course(tmp_path_factory.mktemp("asked")))
 
     victim.kill()
     for held in (waited, streamed):
         held.course.open("two")
     asked.course.open("between")
-    system.start_worker()
+    front.start_worker()
     return Crash(waited, streamed, queued, asked)
 
 
@@ -99,32 +85,32 @@ def test_the_stream_goes_on_with_the_next_attempt(crash: Crash) -> None:
     ]
 
 
-def test_history_has_no_step_twice(system: System, crash: Crash) -> None:
+def test_history_has_no_step_twice(front: System, crash: Crash) -> None:
     crash.streamed.client.result()
 
-    history = system.get(f"/threads/{crash.streamed.thread_id}/history?limit=20")
+    history = front.get(f"/threads/{crash.streamed.thread_id}/history?limit=20")
 
     steps = [state["metadata"]["step"] for state in history]
     assert steps == [3, 2, 1, 0, -1]
 
 
-def test_the_run_behind_is_executed_after(system: System, crash: Crash) -> None:
+def test_the_run_behind_is_executed_after(front: System, crash: Crash) -> None:
     thread_id = crash.waited.thread_id
 
-    answer = system.request("GET", f"/threads/{thread_id}/runs/{crash.queued}/join")
+    answer = front.request("GET", f"/threads/{thread_id}/runs/{crash.queued}/join")
 
     assert answer.json()["said"] == ["compiled"]
-    [newest, first] = system.get(f"/threads/{thread_id}/runs")
+    [newest, first] = front.get(f"/threads/{thread_id}/runs")
     assert (newest["status"], first["status"]) == ("success", "success")
 
 
-def test_an_answer_is_never_given_to_another_question(system: System, crash: Crash) -> None:
+def test_an_answer_is_never_given_to_another_question(front: System, crash: Crash) -> None:
     values = crash.asked.client.result().json()
     path = f"/threads/{crash.asked.thread_id}/runs/wait"
     body = {"assistant_id": "two_questions", "command": {"resume": "no"}}
 
     [question] = values["__interrupt__"]
-    final = system.post(path, body)
+    final = front.post(path, body)
 
     assert question["value"] == "second?"
     assert final["log"] == ["first=yes", "second=no"]

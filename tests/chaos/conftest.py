@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import psycopg2
 import pytest
 from sqlalchemy import Engine
-
-from trellis.db.engine import new_engine
 
 #: In tests only. Ids are taken under the locks that order the changes, so they are in the order of the commits.
 AUDIT = """
@@ -56,10 +54,9 @@ def audited_url(database_url: str) -> str:
 
 
 @pytest.fixture
-def engine(audited_url: str) -> Iterator[Engine]:
-    engine = new_engine(audited_url, pool_size=24)
-    yield engine
-    engine.dispose()
+def engine(audited_url: str, engine: Engine) -> Engine:
+    """An engine on the database that keeps the record."""
+    return engine
 
 
 @pytest.fixture

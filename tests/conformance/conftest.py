@@ -8,14 +8,6 @@ import pytest
 from sqlalchemy import Engine
 
 from trellis.db.checkpoints import DirectBackend
-from trellis.db.engine import new_engine
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = new_engine(database_url, pool_size=4)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, cast
 
 from sqlalchemy import Select, column, func, select, table
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import DateTime, Integer, Text
 
+from trellis.db import queries
 from trellis.db.engine import Tx
+from trellis.db.queries import Row
 from trellis.db.statements import sql
 from trellis.domain.ids import default_assistant_id
 from trellis.domain.pages import Page
 
-Row = Mapping[str, Any]
+_row = partial(queries.row, "assistants")
 
 _ASSISTANT = table(
     "assistant",
@@ -101,8 +104,3 @@ def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[An
     if query.name is not None:
         statement = statement.where(_ASSISTANT.c.name.icontains(query.name, autoescape=True))
     return statement
-
-
-def _row(tx: Tx, name: str, **params: Any) -> Row | None:
-    found = tx.exec_driver_sql(sql("assistants", name), params).mappings().first()
-    return cast("Row | None", found)

@@ -5,18 +5,20 @@ Lock order as everywhere: thread, then run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import partial
 
-from trellis.db import runs
+from trellis.db import queries, runs
 from trellis.db.engine import Tx
-from trellis.db.queries import execute
+from trellis.db.queries import Row
 from trellis.db.runs import Pending
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 
-Row = Mapping[str, Any]
+_rows = partial(queries.rows, "cancel")
+_row = partial(queries.row, "cancel")
+_run = partial(queries.change, "cancel")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,20 +30,6 @@ class Stopped:
         default_factory=list
     )  #: are running: tell their workers after the commit
     following: Pending | None = None  #: what the thread may start next
-
-
-def _rows(tx: Tx, name: str, **params: Any) -> Sequence[Row]:
-    found = execute(tx, "cancel", name, params).mappings().all()
-    return cast("Sequence[Row]", found)
-
-
-def _row(tx: Tx, name: str, **params: Any) -> Row | None:
-    found = execute(tx, "cancel", name, params).mappings().first()
-    return cast("Row | None", found)
-
-
-def _run(tx: Tx, name: str, **params: Any) -> int:
-    return execute(tx, "cancel", name, params).rowcount
 
 
 def lock_thread(tx: Tx, tenant_id: str, thread_id: str) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError
 
 from trellis.db.statements import sql
+
+Row = Mapping[str, Any]
 
 _PARAMETER = re.compile(r"%\((\w+)\)s((?:::\w+(?:\[\])?)?)")
 
@@ -48,13 +50,31 @@ def _execute_prepared(
     return tx.exec_driver_sql(run, dict(params))
 
 
+# By topic first, so that a module can bind its own: `_row = partial(row, "runs")`
+
+
+def rows(topic: str, tx: Connection, name: str, /, **params: Any) -> Sequence[Row]:
+    """Run a named statement. Returns all its rows."""
+    return cast("Sequence[Row]", execute(tx, topic, name, params).mappings().all())
+
+
+def row(topic: str, tx: Connection, name: str, /, **params: Any) -> Row | None:
+    """Run a named statement. Returns its first row; None means that it has none."""
+    return cast("Row | None", execute(tx, topic, name, params).mappings().first())
+
+
+def change(topic: str, tx: Connection, name: str, /, **params: Any) -> int:
+    """Run a named statement. Returns how many rows it concerned."""
+    return execute(tx, topic, name, params).rowcount
+
+
 @cache
 def _as_prepared(topic: str, name: str) -> tuple[str, str]:
     """PREPARE and EXECUTE of a statement. A parameter keeps its cast in both: arrays of text are not arrays of uuids."""
     text = sql(topic, name)
     casts: dict[str, str] = {}
-    for parameter, cast in _PARAMETER.findall(text):
-        casts[parameter] = casts.get(parameter) or cast
+    for parameter, kind in _PARAMETER.findall(text):
+        casts[parameter] = casts.get(parameter) or kind
     order = {parameter: n for n, parameter in enumerate(casts, 1)}
     body = _PARAMETER.sub(lambda m: f"${order[m[1]]}{m[2]}", text).replace("%%", "%")
     arguments = ", ".join(f"%({parameter})s{cast}" for parameter, cast in casts.items())

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import orjson
 
-from trellis.db import checkpoints
+from trellis.db import checkpoints, queries
 from trellis.db.engine import Tx
-from trellis.db.queries import execute
+from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 
-Row = Mapping[str, Any]
+_rows = partial(queries.rows, "runs")
+_row = partial(queries.row, "runs")
+_run = partial(queries.change, "runs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,20 +43,6 @@ class Pending:
 
     run_id: str
     graph_id: str
-
-
-def _rows(tx: Tx, name: str, **params: Any) -> Sequence[Row]:
-    found = execute(tx, "runs", name, params).mappings().all()
-    return cast("Sequence[Row]", found)
-
-
-def _row(tx: Tx, name: str, **params: Any) -> Row | None:
-    found = execute(tx, "runs", name, params).mappings().first()
-    return cast("Row | None", found)
-
-
-def _run(tx: Tx, name: str, **params: Any) -> int:
-    return execute(tx, "runs", name, params).rowcount
 
 
 def _json(value: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -11,12 +12,13 @@ from sqlalchemy import Select, column, func, select, table
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Double, Text
 
+from trellis.db import queries
 from trellis.db.engine import Tx
-from trellis.db.queries import execute
+from trellis.db.queries import Row
 from trellis.db.statements import sql
 from trellis.domain.pages import Page
 
-Row = Mapping[str, Any]
+_row = partial(queries.row, "threads")
 
 _THREAD = table(
     "thread",
@@ -151,8 +153,3 @@ def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[An
     if query.status is not None:
         statement = statement.where(_THREAD.c.status == query.status)
     return statement
-
-
-def _row(tx: Tx, name: str, **params: Any) -> Row | None:
-    found = execute(tx, "threads", name, params).mappings().first()
-    return cast("Row | None", found)

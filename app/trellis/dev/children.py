@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from trellis.dev.process import kill_session, spawn, wait_for_exit
+from trellis.dev.process import kill_session, poll_until, spawn, wait_for_exit
 from trellis.processes import describe_exit
 
 Say = Callable[[str], None]
@@ -134,13 +134,12 @@ class Child:
         """End the process in good order; by force when that takes too long or `hurry` says so."""
         processes = [process for process, _ in self._retired]
         processes += [self._process] if self._process is not None else []
-        deadline = time.monotonic() + self._grace_seconds
         for process in processes:
             process.terminate()
-        while any(process.poll() is None for process in processes):
-            if hurry() or time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
+        poll_until(
+            lambda: all(process.poll() is not None for process in processes) or hurry(),
+            seconds=self._grace_seconds,
+        )
         for process in processes:
             kill_session(process)
         self._process, self._retired = None, []

@@ -5,13 +5,12 @@ from __future__ import annotations
 import fcntl
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from trellis.dev.process import kill_session, wait_for_exit
+from trellis.dev.process import kill_session, poll_until, wait_for_exit
 from trellis.errors import ConfigError
 
 #: Postgres may have to replay its log after a crash.
@@ -76,13 +75,10 @@ class Server:
 
         :raises ConfigError: it ended instead, or did not answer in time; its last words are quoted.
         """
-        deadline = time.monotonic() + seconds
-        while not self.answers():
-            if not self.is_alive():
-                raise self._failed("did not start")
-            if time.monotonic() > deadline:
-                raise self._failed(f"did not answer within {seconds:.0f} seconds")
-            time.sleep(0.01)
+        if not poll_until(lambda: self.answers() or not self.is_alive(), seconds=seconds):
+            raise self._failed(f"did not answer within {seconds:.0f} seconds")
+        if not self.is_alive():
+            raise self._failed("did not start")
 
     def _failed(self, what: str) -> ConfigError:
         self.stop()

@@ -9,17 +9,9 @@ from sqlalchemy import Engine
 
 from trellis.db.checkpoints import Cache, DirectBackend
 from trellis.db.checkpoints.saver import Saver
-from trellis.db.engine import new_engine
 from trellis.db.serde import serializer
 
 Count = Callable[[], tuple[int, int, int]]
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = new_engine(database_url, pool_size=4)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

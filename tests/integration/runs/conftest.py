@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
-from trellis.db import runs
-from trellis.db.engine import new_engine
+from integration.runs.rows import SUCCESS, rows_of
+from trellis.db import cancel, checkpoints, runs
+from trellis.db.cancel import Stopped
+from trellis.db.rounds import Finish, Round, Write
+from trellis.dev.process import poll_until
 from trellis.domain.ids import new_id
-from trellis.domain.runs import Claim, Outcome, RunStatus
+from trellis.domain.multitask import Action
+from trellis.domain.runs import Claim, Outcome
 
 DEFAULTS = {
     "tenant_id": "default",
@@ -31,14 +35,7 @@ def defaults() -> dict[str, object]:
     return dict(DEFAULTS)
 
 
-SUCCESS = Outcome(status=RunStatus.SUCCESS)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = new_engine(database_url, pool_size=10)
-    yield engine
-    engine.dispose()
+Stop = Callable[..., Stopped]
 
 
 @pytest.fixture
@@ -108,3 +105,57 @@ def one(engine: Engine) -> Callable[..., object]:
             return tx.execute(text(query), params).scalar()
 
     return ask
+
+
+@pytest.fixture
+def until_blocked(engine: Engine) -> Callable[[Connection], None]:
+    """Return when somebody waits for a lock that this connection holds."""
+    waits = text("SELECT 1 FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
+
+    def wait(holder: Connection) -> None:
+        pid = holder.execute(text("SELECT pg_backend_pid()")).scalar_one()
+
+        def is_blocked() -> bool:
+            with engine.connect() as tx:
+                return tx.execute(waits, {"pid": pid}).first() is not None
+
+        assert poll_until(is_blocked, seconds=20)
+
+    return wait
+
+
+@pytest.fixture
+def stop(engine: Engine) -> Stop:
+    """Ask for the end of a thread's active runs."""
+
+    def ask(thread_id: str, action: str = "interrupt", reason: str = "why") -> Stopped:
+        with engine.begin() as tx:
+            assert cancel.lock_thread(tx, "default", thread_id)
+            among = cancel.active(tx, thread_id)
+            return cancel.stop(tx, thread_id, among=among, action=Action(action), reason=reason)
+
+    return ask
+
+
+@pytest.fixture
+def end(engine: Engine) -> Callable[..., object]:
+    """Finish as a worker does: in a round of the group commit, with what it still writes."""
+
+    def play(claim: Claim, outcome: Outcome = SUCCESS, *writes: Write) -> object:
+        item = Finish(claim=claim, outcome=outcome)
+        with engine.begin() as tx:
+            results = Round(tx, [*writes, item], cache=checkpoints.Cache()).execute()
+        return results[id(item)]
+
+    return play
+
+
+@pytest.fixture
+def save(engine: Engine) -> Callable[..., None]:
+    """Write a checkpoint of a run, and a special write on an earlier one if asked."""
+
+    def write(claim: Claim, checkpoint_id: str, *, answer: str | None = None) -> None:
+        with engine.begin() as tx:
+            Round(tx, [rows_of(claim, checkpoint_id, answer)], cache=checkpoints.Cache()).execute()
+
+    return write

@@ -1,93 +1,17 @@
-"""Ends that somebody asked for, against everything else that may happen at the same moment."""
+"""Cancels, against everything else that may happen at the same moment."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, text
 
-from trellis.db import cancel, checkpoints, runs
+from integration.runs.rows import FAILED, RUN, SUCCESS, THREAD, WHY, rows_of
+from trellis.db import cancel, runs
 from trellis.db.cancel import Stopped
-from trellis.db.checkpoints.codec import pack_body
-from trellis.db.rounds import Finish, Round, Write
 from trellis.domain.ids import new_id
-from trellis.domain.multitask import Action, decide
-from trellis.domain.runs import Claim, Outcome, RunStatus, ThreadStatus
-from trellis.errors import Conflict, Fenced
-
-SUCCESS = Outcome(status=RunStatus.SUCCESS)
-FAILED = Outcome(
-    status=RunStatus.ERROR,
-    thread_status=ThreadStatus.ERROR,
-    error={"error": "ValueError", "message": "boom"},
-)
-THREAD = "SELECT status FROM thread WHERE thread_id = :t"
-RUN = "SELECT status FROM run WHERE run_id = :r"
-WHY = "SELECT error->>'message' FROM thread WHERE thread_id = :t"
-
-Stop = Callable[..., Stopped]
-
-
-@pytest.fixture
-def stop(engine: Engine) -> Stop:
-    """Ask for the end of a thread's active runs."""
-
-    def ask(thread_id: str, action: str = "interrupt", reason: str = "why") -> Stopped:
-        with engine.begin() as tx:
-            assert cancel.lock_thread(tx, "default", thread_id)
-            among = cancel.active(tx, thread_id)
-            return cancel.stop(tx, thread_id, among=among, action=Action(action), reason=reason)
-
-    return ask
-
-
-@pytest.fixture
-def end(engine: Engine) -> Callable[..., object]:
-    """Finish as a worker does: in a round of the group commit, with what it still writes."""
-
-    def play(claim: Claim, outcome: Outcome = SUCCESS, *writes: Write) -> object:
-        item = Finish(claim=claim, outcome=outcome)
-        with engine.begin() as tx:
-            results = Round(tx, [*writes, item], cache=checkpoints.Cache()).execute()
-        return results[id(item)]
-
-    return play
-
-
-@pytest.fixture
-def save(engine: Engine) -> Callable[..., None]:
-    """Write a checkpoint of a run, and a special write on an earlier one if asked."""
-
-    def write(claim: Claim, checkpoint_id: str, *, answer: str | None = None) -> None:
-        with engine.begin() as tx:
-            Round(tx, [rows_of(claim, checkpoint_id, answer)], cache=checkpoints.Cache()).execute()
-
-    return write
-
-
-def rows_of(claim: Claim, checkpoint_id: str, answer: str | None = None) -> Write:
-    row = checkpoints.CheckpointRow(
-        claim.thread_id, "", checkpoint_id, None, claim.run_id, claim.fence, BODY, "{}"
-    )
-    rows = checkpoints.Rows(checkpoints=[row])
-    if answer is not None:
-        data = answer.encode()
-        rows = checkpoints.Rows(
-            writes=[
-                checkpoints.WriteRow(
-                    claim.thread_id, "", checkpoint_id, "task", -4, "c", "t", data, "", claim.run_id
-                )
-            ]
-        )
-    return Write(claim=claim, rows=rows)
-
-
-#: A checkpoint's body without anything in it.
-BODY = pack_body({"inline": {}, "channel_versions": {}})
-
+from trellis.domain.multitask import Action
+from trellis.domain.runs import Outcome, RunStatus, ThreadStatus
 
 # Running runs
 
@@ -115,7 +39,7 @@ def test_interrupt__after_the_finish(a_run, claim, stop, end, one):
     assert one(THREAD, t=taken.thread_id) == "idle"
 
 
-def test_interrupt__while_a_finish_holds_the_thread(engine, a_run, claim, stop, one):
+def test_interrupt__while_a_finish_holds_the_thread(engine, a_run, claim, stop, until_blocked, one):
     """Race 19, both at once: the cancel waits for the finish, and then finds nothing to do."""
     taken = claim(a_run())
     finishing = engine.connect()
@@ -123,7 +47,7 @@ def test_interrupt__while_a_finish_holds_the_thread(engine, a_run, claim, stop, 
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(stop, taken.thread_id)
         runs.finish(finishing, [(taken, SUCCESS)])
-        assert not stopping.done()
+        until_blocked(finishing)
         finishing.commit()
         finishing.close()
 
@@ -301,7 +225,7 @@ def test_claim__while_a_cancel_holds_the_thread(engine, a_run, a_thread, claim, 
     assert one(RUN, r=run_id) == "interrupted"
 
 
-def test_stop__while_a_claim_holds_the_thread(engine, a_run, a_thread, stop, one):
+def test_stop__while_a_claim_holds_the_thread(engine, a_run, a_thread, stop, until_blocked, one):
     """Race 20, the other way round: the cancel sees a running run, and asks its worker."""
     thread_id = a_thread()
     run_id = a_run(thread_id)
@@ -309,198 +233,9 @@ def test_stop__while_a_claim_holds_the_thread(engine, a_run, a_thread, stop, one
     runs.claim(claiming, {run_id: new_id()}, owner="w", lease_seconds=9)
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(stop, thread_id)
+        until_blocked(claiming)
         claiming.commit()
         claiming.close()
 
         assert stopping.result(5).asked == [run_id]
     assert one("SELECT cancel_action FROM run") == "interrupt"
-
-
-# Strategies
-
-
-def create(engine: Engine, row: dict[str, object], strategy: str) -> bool:
-    """What services.runs does for a strategy other than enqueue."""
-    row = {**row, "run_id": new_id(), "multitask_strategy": strategy}
-    try:
-        with engine.begin() as tx:
-            cancel.lock_thread(tx, "default", str(row["thread_id"]))
-            active = cancel.active(tx, str(row["thread_id"]))
-            action = decide(strategy, [RunStatus(each["status"]) for each in active])
-            if action:
-                cancel.stop(tx, str(row["thread_id"]), among=active, action=action, reason="new")
-            return runs.enqueue(tx, row) is not None
-    except Conflict:
-        return False
-
-
-@pytest.fixture
-def row(defaults, a_thread):
-    return {**defaults, "assistant_id": new_id(), "thread_id": a_thread()}
-
-
-def test_reject__many_at_once(engine, row, one):
-    barrier = threading.Barrier(8)
-
-    def attempt(_: int) -> bool:
-        barrier.wait()
-        return create(engine, row, "reject")
-
-    with ThreadPoolExecutor(8) as pool:
-        accepted = list(pool.map(attempt, range(8)))
-
-    assert accepted.count(True) == 1
-    assert one("SELECT count(*) FROM run") == 1
-
-
-@pytest.mark.parametrize("strategy", ["interrupt", "rollback"])
-def test_supersede__create_against_finish(engine, row, a_run, claim, end, one, strategy):
-    """Race 24: the create waits for the finish, or the finish sees the new run."""
-    running = claim(a_run(row["thread_id"]))
-    assert create(engine, row, strategy)
-
-    finished = end(running)
-
-    assert finished.following is not None
-    assert one(THREAD, t=row["thread_id"]) == "busy"
-    assert one(WHY, t=row["thread_id"]) == "new"
-
-
-def test_supersede__pending_ones_never_run(engine, row, a_run, claim, one):
-    waiting = a_run(row["thread_id"])
-
-    assert create(engine, row, "interrupt")
-
-    assert one(RUN, r=waiting) == "interrupted"
-    assert claim(waiting) is None
-    assert one(THREAD, t=row["thread_id"]) == "busy"
-
-
-# Workers that are lost, or do not listen
-
-
-def expire(engine: Engine) -> None:
-    with engine.begin() as tx:
-        tx.execute(text("UPDATE run SET lease_expires_at = now() - interval '1 s'"))
-
-
-@pytest.mark.parametrize(
-    ("action", "status", "thread_status"),
-    [
-        ("interrupt", "interrupted", "interrupted"),
-        ("timeout", "timeout", "error"),
-        ("rollback", None, "idle"),
-    ],
-)
-def test_end_overdue__the_worker_is_dead(
-    engine, a_run, claim, save, stop, one, action, status, thread_status
-):
-    """Race 22."""
-    taken = claim(a_run())
-    save(taken, "1")
-    stop(taken.thread_id, action)
-    expire(engine)
-
-    with engine.begin() as tx:
-        assert cancel.end_overdue(tx, taken.run_id, taken.thread_id, patience_seconds=60)
-
-    assert one(RUN, r=taken.run_id) == status
-    assert one(THREAD, t=taken.thread_id) == thread_status
-    assert one("SELECT count(*) FROM checkpoint") == (0 if action == "rollback" else 1)
-
-
-def test_end_overdue__the_worker_does_not_listen(engine, a_run, claim, stop, end, one):
-    """Its lease is good, and yet the run ends; what it does later is fenced."""
-    taken = claim(a_run())
-    stop(taken.thread_id)
-
-    with engine.begin() as tx:
-        assert runs.expired(tx, patience_seconds=60) == []
-        assert not cancel.end_overdue(tx, taken.run_id, taken.thread_id, patience_seconds=60)
-        (found,) = runs.expired(tx, patience_seconds=0)
-        assert found["run_id"] == taken.run_id
-        assert cancel.end_overdue(tx, taken.run_id, taken.thread_id, patience_seconds=0)
-        assert runs.hold(tx, [taken]) == set()
-    following = claim(a_run(taken.thread_id))
-    end(following)
-
-    assert end(taken).outcome.status == "interrupted"
-    assert one(THREAD, t=taken.thread_id) == "idle"
-
-
-def test_rescue__not_against_a_cancel(engine, a_run, claim, stop):
-    taken = claim(a_run())
-    stop(taken.thread_id)
-    expire(engine)
-
-    with engine.begin() as tx:
-        assert runs.rescue(tx, taken.run_id, taken.thread_id, backoff_seconds=0) is None
-
-
-def test_time_out(engine, a_run, claim, end, one):
-    taken = claim(a_run(timeout_seconds=0.001))
-    a_run(timeout_seconds=60)
-
-    with engine.begin() as tx:
-        assert cancel.time_out(tx) == [taken.run_id]
-    with engine.begin() as tx:
-        assert cancel.time_out(tx) == []
-
-    assert end(taken).outcome.status == "timeout"
-    assert one(THREAD, t=taken.thread_id) == "error"
-
-
-# Deleting
-
-
-def test_delete_run__fences_its_worker(engine, a_run, claim, save, end, one):
-    """Race 25."""
-    taken = claim(a_run())
-    save(taken, "1")
-    with engine.begin() as tx:
-        cancel.lock_thread(tx, "default", taken.thread_id)
-        assert cancel.delete_run(tx, taken.thread_id, taken.run_id).asked == [taken.run_id]
-
-    assert isinstance(end(taken), Fenced)
-    assert one("SELECT count(*) FROM checkpoint") == 0
-    assert one(THREAD, t=taken.thread_id) == "idle"
-
-
-def test_delete_run__waits_for_a_writer(engine, a_run, claim, one):
-    """A row written by a round that is under way goes as well."""
-    taken = claim(a_run())
-    writing = engine.connect()
-    Round(writing, [rows_of(taken, "1")], cache=checkpoints.Cache()).execute()
-
-    def delete() -> None:
-        with engine.begin() as tx:
-            cancel.lock_thread(tx, "default", taken.thread_id)
-            cancel.delete_run(tx, taken.thread_id, taken.run_id)
-
-    with ThreadPoolExecutor(1) as pool:
-        deleting = pool.submit(delete)
-        writing.commit()
-        writing.close()
-        deleting.result(5)
-
-    assert one("SELECT count(*) FROM checkpoint") == 0
-
-
-def test_delete_run__of_another_thread(engine, a_run, a_thread):
-    run_id = a_run()
-
-    with engine.begin() as tx:
-        assert cancel.delete_run(tx, a_thread(), run_id) is None
-
-
-def test_delete_thread__while_a_run_is_active(engine, a_run, claim, save, end, one):
-    """Race 25."""
-    taken = claim(a_run())
-    save(taken, "1")
-    a_run(taken.thread_id)
-    with engine.begin() as tx:
-        cancel.lock_thread(tx, "default", taken.thread_id)
-        assert cancel.delete_thread(tx, taken.thread_id) == [taken.run_id]
-
-    assert isinstance(end(taken), Fenced)
-    assert [one(f"SELECT count(*) FROM {t}") for t in ("thread", "run", "checkpoint")] == [0, 0, 0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from trellis.stream.writer import EventWriter, Limits
 
 pytestmark = pytest.mark.anyio
 
+Restart = Callable[[], None]
+NewWriter = Callable[[Limits], EventWriter]
+
 IMPATIENT = Limits(timeout_seconds=0.3)
 
 
@@ -28,7 +32,7 @@ def redis_url(own_valkey: Server) -> str:
 
 
 @pytest.fixture
-def writer(new_writer: Callable[[Limits], EventWriter]) -> EventWriter:
+def writer(new_writer: NewWriter) -> EventWriter:
     return new_writer(IMPATIENT)
 
 
@@ -37,6 +41,18 @@ async def thawed(own_valkey: Server) -> AsyncIterator[None]:
     """Whatever the test froze runs again before clients disconnect."""
     yield
     os.kill(own_valkey.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def restart(own_valkey: Server, tmp_path: Path) -> Iterator[Restart]:
+    """Start the server again that the test has stopped."""
+    with ExitStack() as stack:
+
+        def start() -> None:
+            again = start_valkey(tmp_path / "valkey", port=_port(own_valkey))
+            stack.callback(again.stop)
+
+        yield start
 
 
 async def keep(reader: Reader, run: Run, items: list[Item]) -> None:
@@ -112,7 +128,7 @@ async def test_freeze__a_batch_whose_answer_was_lost_is_appended_once(
 
 
 async def test_kill__what_was_sent_meanwhile_arrives_when_redis_is_back(
-    own_valkey: Server, tmp_path: Path, writer: EventWriter, reader: Reader, running: Run
+    own_valkey: Server, restart: Restart, writer: EventWriter, reader: Reader, running: Run
 ) -> None:
     items: list[Item] = []
     following = asyncio.create_task(keep(reader, running, items))
@@ -124,10 +140,9 @@ async def test_kill__what_was_sent_meanwhile_arrives_when_redis_is_back(
     await until(lambda: running.asked > 2)
     assert following.done() is False
 
-    again = start_valkey(tmp_path / "valkey", port=_port(own_valkey))
+    restart()
     await asyncio.wait_for(following, 10)
     await writer.flush()
-    again.stop()
 
     kept = [item for item in items if not isinstance(item, Beat)]
     assert data(kept) == ["0", "1", "End success"]
@@ -177,11 +192,7 @@ async def test_kill__a_client_that_comes_while_redis_is_down(
 
 
 async def test_kill__sending_is_bounded_and_the_largest_run_pays(
-    own_valkey: Server,
-    tmp_path: Path,
-    new_writer: Callable[[Limits], EventWriter],
-    reader: Reader,
-    running: Run,
+    own_valkey: Server, restart: Restart, new_writer: NewWriter, reader: Reader, running: Run
 ) -> None:
     writer = new_writer(Limits(max_waiting_events=1_000, timeout_seconds=0.3))
     own_valkey.stop()
@@ -196,10 +207,9 @@ async def test_kill__sending_is_bounded_and_the_largest_run_pays(
     assert writer.waiting_events <= 1_000
     assert writer.dropped_events >= 4_000
 
-    again = start_valkey(tmp_path / "valkey", port=_port(own_valkey))
+    restart()
     quiet = await collect(reader, running, run_id="quiet")
     loud = await collect(reader, running, run_id="loud")
-    again.stop()
 
     assert data(quiet) == ["1", "2", "End success"]
     assert isinstance(loud[0], Gap)
@@ -209,11 +219,7 @@ async def test_kill__sending_is_bounded_and_the_largest_run_pays(
 
 
 async def test_kill__an_end_outlives_the_events_before_it(
-    own_valkey: Server,
-    tmp_path: Path,
-    new_writer: Callable[[Limits], EventWriter],
-    reader: Reader,
-    running: Run,
+    own_valkey: Server, restart: Restart, new_writer: NewWriter, reader: Reader, running: Run
 ) -> None:
     writer = new_writer(Limits(max_waiting_bytes=100_000, timeout_seconds=0.3))
     own_valkey.stop()
@@ -222,17 +228,14 @@ async def test_kill__an_end_outlives_the_events_before_it(
     writer.send(claim("other"), "values", b"x" * 20_000)
     assert writer.waiting_bytes < 50_000
 
-    again = start_valkey(tmp_path / "valkey", port=_port(own_valkey))
+    restart()
     items = await collect(reader, running)
-    again.stop()
 
     assert data(items) == ["Gap", "End success"]
     assert items[-1] == End("success", None)
 
 
-async def test_kill__an_end_is_not_sent_for_ever(
-    own_valkey: Server, new_writer: Callable[[Limits], EventWriter]
-) -> None:
+async def test_kill__an_end_is_not_sent_for_ever(own_valkey: Server, new_writer: NewWriter) -> None:
     writer = new_writer(Limits(end_patience_seconds=0.2, timeout_seconds=0.3))
     own_valkey.stop()
     writer.send(claim(), "custom", b"1")

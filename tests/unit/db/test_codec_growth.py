@@ -148,16 +148,23 @@ def conversation(length: int, *, step: int = 1) -> tuple[Table, Chain]:
     return table, chain
 
 
-def test_long_conversation__is_read_from_few_rows() -> None:
-    table, chain = conversation(600)
+@pytest.fixture(scope="module")
+def long() -> tuple[Table, Chain]:
+    return conversation(600)
+
+
+def test_long_conversation__is_read_from_few_rows(long: tuple[Table, Chain]) -> None:
+    table, chain = long
     lengths = [len(table.stored(version).links) for version in table.order]
     assert max(lengths) <= LONGEST
     assert max(lengths) <= 1 + 7 * 4
     assert decode(table.stored(chain.version), serde=SERDE) == [message(n) for n in range(1600)]
 
 
-def test_long_conversation__costs_a_small_multiple_of_what_was_said() -> None:
-    table, _ = conversation(600)
+def test_long_conversation__costs_a_small_multiple_of_what_was_said(
+    long: tuple[Table, Chain],
+) -> None:
+    table, _ = long
     appended = [link for link, base in table.rows.values() if base is not None]
     assert len(appended) == 600
     said = len(SERDE.dumps_typed([message(n) for n in range(1000, 1600)])[1])

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,14 +24,24 @@ Project = Callable[..., manifests.Manifest]
 @pytest.fixture(autouse=True)
 def _forget_the_project(tmp_path: Path) -> Iterator[None]:
     path, environ = list(sys.path), dict(os.environ)
+    # Tests of other folders, in this process, load graphs of the same ids from projects of their own.
+    others = _take_modules(tmp_path)
     yield
     sys.path[:] = path
     os.environ.clear()
     os.environ.update(environ)
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name.partition(".")[0] == "trellis_graphs" or file.startswith(str(tmp_path)):
-            del sys.modules[name]
+    _take_modules(tmp_path)
+    sys.modules.update(others)
+
+
+def _take_modules(folder: Path) -> dict[str, ModuleType]:
+    """Forget the modules of a project, and all that have no name but their graph's."""
+    return {
+        name: sys.modules.pop(name)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == "trellis_graphs"
+        or (getattr(module, "__file__", None) or "").startswith(str(folder))
+    }
 
 
 @pytest.fixture

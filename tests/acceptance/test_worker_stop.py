@@ -1,0 +1,106 @@
+"""Workers are asked to stop: by one signal or many, while runs end, go on, or ignore it."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from acceptance.course import Course, hold
+from acceptance.system import Process, System
+from acceptance.workers import ALL, assert_all_succeed, children, crashes, start_workers
+
+
+def whole_group(worker: Process) -> None:
+    os.killpg(worker.popen.pid, signal.SIGTERM)
+
+
+def everybody(worker: Process) -> None:
+    """As Heroku does it: to each process of the dyno."""
+    for process in [psutil.Process(worker.popen.pid), *children(worker)]:
+        process.send_signal(signal.SIGTERM)
+
+
+def five_times(worker: Process) -> None:
+    for _ in range(5):
+        everybody(worker)
+
+
+def by_keyboard(worker: Process) -> None:
+    os.killpg(worker.popen.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "ask", [Process.terminate, whole_group, everybody, five_times, by_keyboard]
+)
+def test_a_stop__lets_runs_end(
+    crew: System,
+    clients: ThreadPoolExecutor,
+    tmp_path: Path,
+    ask: Callable[[Process], None],
+) -> None:
+    worker = start_workers(crew, 2)
+    held = hold(crew, clients, tmp_path)
+    processes = children(worker)
+
+    ask(worker)
+    worker.wait_until_says("worker.draining")
+    held.course.open("two")
+
+    assert held.client.result().json()["log"] == ALL
+    assert worker.ends() == 0
+    assert worker.said().count("worker.draining") == 2
+    assert [held.count(f">{step}") for step in ALL] == [1, 1, 1]
+    assert crashes(crew, held.thread_id) == 0
+    assert not any(process.is_running() for process in processes)
+
+
+@pytest.mark.parametrize("graph", ["refusing", "stalling", "hogging"])
+def test_a_stop__takes_runs_from_nodes_that_ignore_it(
+    crew: System, tmp_path: Path, graph: str
+) -> None:
+    worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="4")
+    course = Course(tmp_path)
+    thread_id = crew.new_thread()
+    body = {"assistant_id": graph, "input": course.input()}
+    run_id = crew.post(f"/threads/{thread_id}/runs", body)["run_id"]
+    course.wait_until_notes("began")
+
+    worker.terminate()
+    course.open("open")
+
+    assert worker.ends(seconds=10) == 0
+    assert crashes(crew, thread_id) == 0
+    crew.start_worker()
+    answer = crew.request("GET", f"/threads/{thread_id}/runs/{run_id}/join")
+    assert answer.status == 200
+    assert course.journal() == ["began", "began"]
+
+
+def test_workers_are_replaced_one_after_the_other__while_runs_go_on(
+    crew: System, clients: ThreadPoolExecutor
+) -> None:
+    workers = [start_workers(crew, 1) for _ in range(2)]
+    over = threading.Event()
+
+    def create() -> list[str]:
+        body = {"assistant_id": "steps", "input": {"log": []}}
+        ids = []
+        while not over.wait(0.05):
+            ids.append(crew.post("/runs", body)["run_id"])
+        return ids
+
+    creating = [clients.submit(create) for _ in range(2)]
+    for worker in workers:
+        worker.terminate()
+        assert worker.ends() == 0
+        start_workers(crew, 1)
+
+    over.set()
+    ids = [run_id for created in creating for run_id in created.result()]
+    assert len(ids) > 50
+    assert_all_succeed(crew, ids)
