@@ -15,7 +15,7 @@ SEEDS ?= 20
 RUNS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check bench chaos soak clean
+.PHONY: help install dev demo test check bench plans chaos soak clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##\(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-9s", $$2; $$1 = $$2 = ""; print }'
@@ -44,6 +44,9 @@ bench: $(STAMP)  ## Measure, and print one table
 
 chaos: $(STAMP)  ## Kill processes and cut connections while runs go on (SEEDS=20 RUNS=10000)
 	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos $(ARGS)
+
+plans: $(STAMP)  ## Measure the queries on a million threads (about 5 minutes, 10 GB)
+	@PYTHONPATH=tests $(PYTHON) -m benchmarks.plans $(ARGS)
 
 soak: $(STAMP)  ## Watch the memory over many runs (RUNS=10000)
 	@$(PYTHON) tests/benchmarks/bench.py --scenario memory --memory-runs $(RUNS) $(ARGS)
