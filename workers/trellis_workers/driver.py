@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
@@ -14,12 +14,13 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
-from langgraph.types import Command, Send
 
 import trellis
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.runs import Claimed
+from trellis.domain import interrupts
 from trellis.domain.runs import Outcome
+from trellis.graphs.commands import command_of
 from trellis_workers import modes, outcome
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -136,23 +137,6 @@ def start_of(run: Claimed) -> Any:
     return kwargs["input"] if kwargs["command"] is None else None
 
 
-def command_of(raw: Mapping[str, Any]) -> Command[Any]:
-    """A client's command as LangGraph's."""
-    update = raw.get("update")
-    if isinstance(update, list):
-        update = [tuple(pair) for pair in update]
-    fields = {"update": update, "resume": raw.get("resume"), "goto": _goto(raw.get("goto"))}
-    return Command(**{key: value for key, value in fields.items() if value is not None})
-
-
-def _goto(raw: Any) -> Any:
-    if isinstance(raw, Mapping):
-        return Send(raw["node"], raw.get("input"))
-    if isinstance(raw, list):
-        return [_goto(item) for item in raw]
-    return raw
-
-
 def context_of(graph: Graph, context: Any) -> Any:
     """
     The context a graph declares, without the keys it does not know.
@@ -177,7 +161,9 @@ async def _result(
         return Driven(outcome.of_success(next_nodes=(), interrupts={}), values)
     head = cast("RunnableConfig", _head(config))
     snapshot = await graph.aget_state(head, subgraphs=True)
-    ended = outcome.of_success(next_nodes=snapshot.next, interrupts=interrupts_of(snapshot.tasks))
+    ended = outcome.of_success(
+        next_nodes=snapshot.next, interrupts=interrupts.of_tasks(snapshot.tasks)
+    )
     values = snapshot.values if values is _NOTHING else values
     if snapshot.interrupts and isinstance(values, Mapping):
         values = {**values, "__interrupt__": snapshot.interrupts}
@@ -196,20 +182,3 @@ def _may_pause(graph: Graph, kwargs: Mapping[str, Any]) -> bool:
 def _head(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of the thread's newest checkpoint, also when the run started from an older one."""
     return {"configurable": {"thread_id": config["configurable"]["thread_id"], "checkpoint_ns": ""}}
-
-
-def interrupts_of(tasks: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
-    """{task id: its open questions}; a subgraph's stand under the inner task."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for task in tasks:
-        inner = interrupts_of(task.state.tasks) if hasattr(task.state, "tasks") else {}
-        found.update(inner)
-        if task.interrupts and not inner:
-            found[task.id] = [_interrupt(item) for item in task.interrupts]
-    return found
-
-
-def _interrupt(item: Any) -> dict[str, Any]:
-    shown = {"id": item.id, "value": item.value}
-    schema = getattr(item, "response_schema", None)
-    return shown if schema is None else {**shown, "response_schema": schema}

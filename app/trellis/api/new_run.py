@@ -90,7 +90,7 @@ def _new_run(
     return NewRun(
         assistant_id=_assistant_id(create.assistant_id),
         input=create.input,
-        command=_command(create.command),
+        command=command(create.command),
         config=config,
         context=create.context,
         metadata=body.metadata(create.metadata),
@@ -170,16 +170,21 @@ def _checkpoint(
     return {key: value for key, value in checkpoint.items() if value} or None
 
 
-def _command(given: Command | None) -> dict[str, Any] | None:
+def command(given: Command | None) -> dict[str, Any] | None:
+    """
+    What a command says: only the keys that were sent.
+
+    :raises Invalid: its update or its goto has another shape.
+    """
     if given is None:
         return None
     if isinstance(given.update, list):
         _check_update(given.update)
     _check_goto(given.goto)
-    command = {"update": given.update, "resume": given.resume, "goto": given.goto}
+    sent = {"update": given.update, "resume": given.resume, "goto": given.goto}
     return {
         key: value
-        for key, value in command.items()
+        for key, value in sent.items()
         if value is not UNSET and (value is not None or key == "resume")
     }
 

@@ -79,6 +79,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "state.get": Operation(gives=schemas.ThreadState, query=_STATE),
     "state.get_at": Operation(gives=schemas.ThreadState, query=_STATE),
     "state.find": Operation(takes=schemas.StateAtCheckpoint, gives=schemas.ThreadState),
+    "state.update": Operation(takes=schemas.StateUpdate, gives=schemas.StateUpdated),
+    "state.update_many": Operation(takes=schemas.StateUpdates, gives=schemas.StateUpdated),
     "state.list_history": Operation(
         gives=list[schemas.ThreadState],
         query={"limit": {**_INTEGER, "default": 10}, "before": _TEXT, "select": _TEXTS},

@@ -114,6 +114,13 @@ class StateAtCheckpoint(Struct, kw_only=True):
     select: list[str] | None = None
 
 
+class StateUpdate(Struct, kw_only=True):
+    values: Object | list[Any] | None = None
+    as_node: str | None = None
+    checkpoint: CheckpointConfig | None = None
+    checkpoint_id: str | None = None
+
+
 class HistoryRequest(Struct, kw_only=True):
     limit: Count = 1
     before: str | Object | None = None
@@ -135,6 +142,26 @@ class Command(Struct, kw_only=True):
     update: Object | list[Any] | None = None
     resume: Any = UNSET
     goto: str | Object | list[Any] | None = None
+
+
+class SuperstepUpdate(Struct, kw_only=True):
+    values: Object | list[Any] | None = None
+    command: Command | None = None
+    as_node: str
+
+
+class Superstep(Struct, kw_only=True):
+    updates: Annotated[list[SuperstepUpdate], Meta(min_length=1, max_length=100)]
+
+
+#: All of them are applied, or none.
+Supersteps = Annotated[list[Superstep], Meta(min_length=1, max_length=500)]
+
+
+class StateUpdates(Struct, kw_only=True):
+    supersteps: Supersteps
+    checkpoint: CheckpointConfig | None = None
+    checkpoint_id: str | None = None
 
 
 class StatelessRunCreate(Struct, kw_only=True):
@@ -264,6 +291,12 @@ class ThreadState(Struct, kw_only=True):
     interrupts: list[Object]
     checkpoint_id: str | None
     parent_checkpoint_id: str | None
+
+
+class StateUpdated(Struct, kw_only=True):
+    checkpoint: Object
+    configurable: Object
+    checkpoint_id: str
 
 
 class GraphSchemas(Struct, kw_only=True):

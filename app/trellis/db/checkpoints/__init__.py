@@ -15,7 +15,7 @@ their identity: an element that a node changed in place makes the list be writte
 This package can be imported without langgraph; `saver` and `growth` cannot.
 """
 
-from trellis.db.checkpoints.backend import Backend, DirectBackend
+from trellis.db.checkpoints.backend import Backend, DirectBackend, StagedBackend
 from trellis.db.checkpoints.cache import Cache
 from trellis.db.checkpoints.load import Key, Stored, load
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert
@@ -36,6 +36,7 @@ __all__ = [
     "DirectBackend",
     "Key",
     "Rows",
+    "StagedBackend",
     "Stored",
     "WriteRow",
     "copy_thread",

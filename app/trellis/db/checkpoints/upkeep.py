@@ -87,6 +87,8 @@ def _needed(tx: Tx, newest: Sequence[Any]) -> Iterable[_Id]:
 def _delete(tx: Tx, ids: Sequence[_Id]) -> None:
     if not ids:
         return
+    threads = {"thread_ids": sorted({thread_id for thread_id, _, _ in ids})}
+    tx.exec_driver_sql(sql("checkpoints", "advance"), threads)
     names = ("thread_id", "checkpoint_ns", "checkpoint_id")
     tx.exec_driver_sql(sql("checkpoints", "delete_checkpoints"), columns(ids, names))
     _sweep(tx, sorted({(thread_id, ns) for thread_id, ns, _ in ids}))

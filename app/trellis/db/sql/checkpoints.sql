@@ -216,6 +216,12 @@ DELETE FROM checkpoint_write w
    AND w.checkpoint_ns = n.checkpoint_ns
    AND w.checkpoint_id = n.checkpoint_id
 
+-- name: advance
+-- A state update that was worked out on what is deleted here must not count.
+UPDATE thread
+   SET fence = fence + 1
+ WHERE thread_id = ANY(%(thread_ids)s::uuid[])
+
 -- name: blob_keys
 SELECT b.thread_id::text, b.checkpoint_ns, b.channel, b.version, b.base_version
   FROM unnest(%(thread_id)s::uuid[], %(checkpoint_ns)s::text[]) AS n (thread_id, checkpoint_ns)
