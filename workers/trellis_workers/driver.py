@@ -20,6 +20,7 @@ from trellis.db.checkpoints.saver import Saver
 from trellis.db.runs import Claimed
 from trellis.domain import interrupts
 from trellis.domain.runs import Outcome
+from trellis.errors import UnknownInterruptError
 from trellis.graphs.commands import command_of
 from trellis_workers import modes, outcome
 
@@ -61,7 +62,7 @@ def config_of(run: Claimed) -> dict[str, Any]:
         "thread_id": run.claim.thread_id,
     }
     config["run_id"] = UUID(run.claim.run_id)
-    config["run_name"] = run.graph_id
+    config.setdefault("run_name", run.graph_id)
     if continues(run):
         config["configurable"] = _without_fork(config["configurable"])
     return config
@@ -88,6 +89,8 @@ async def drive(
 ) -> Driven:
     """Run the graph to its end or its next pause; `seen` is told the state after each step. Raises what it raises."""
     kwargs, config = run.kwargs, config_of(run)
+    if kwargs.get("strict_resume") and not continues(run):
+        await _check_answers(graph, config, kwargs["command"] or {})
     translator = modes.Translator(kwargs["stream_mode"])
     values: Any = _NOTHING
     paused = False
@@ -100,6 +103,16 @@ async def drive(
             # Parallel tasks pause one by one, and what ends after them says nothing of it.
             paused |= isinstance(values, Mapping) and "__interrupt__" in values
     return await _result(graph, run, config, values, paused=paused)
+
+
+async def _check_answers(graph: Graph, config: dict[str, Any], command: Mapping[str, Any]) -> None:
+    """Refuse an answer to a question that does not wait, before anything is done with it."""
+    if "resume" not in command:
+        return
+    snapshot = await graph.aget_state(cast("RunnableConfig", config), subgraphs=True)
+    waiting = interrupts.of_tasks(snapshot.tasks)
+    if unknown := interrupts.unknown_answers(command["resume"], waiting):
+        raise UnknownInterruptError(f"Nothing waits for an answer to {', '.join(unknown)}.")
 
 
 _NOTHING = object()

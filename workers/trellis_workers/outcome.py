@@ -8,6 +8,7 @@ from typing import Any
 from trellis.domain.failures import describe
 from trellis.domain.interrupts import rest_status
 from trellis.domain.runs import Outcome, RunStatus, ThreadStatus
+from trellis.errors import UnknownInterruptError
 
 
 def of_success(*, next_nodes: Sequence[str], interrupts: Mapping[str, Any]) -> Outcome:
@@ -20,5 +21,10 @@ def of_success(*, next_nodes: Sequence[str], interrupts: Mapping[str, Any]) -> O
 
 
 def of_exception(error: BaseException) -> Outcome:
-    """The graph raised: the run has failed, and so has its thread."""
-    return Outcome(status=RunStatus.ERROR, thread_status=ThreadStatus.ERROR, error=describe(error))
+    """The graph raised: the run has failed, and so has its thread, unless the run was refused before it began."""
+    return Outcome(
+        status=RunStatus.ERROR,
+        thread_status=ThreadStatus.ERROR,
+        error=describe(error),
+        keeps_thread=isinstance(error, UnknownInterruptError),
+    )

@@ -103,6 +103,7 @@ def _new_run(
         after_seconds=create.after_seconds or 0.0,
         on_disconnect=create.on_disconnect or "continue",
         webhook=create.webhook,
+        strict_resume=bool(create.strict_resume),
         request_id=request_id,
         **rest,
     )
@@ -120,7 +121,6 @@ def _refuse_unsupported(create: StatelessRunCreate) -> None:
     given = {
         "feedback_keys": bool(create.feedback_keys),
         "langsmith_tracer": create.langsmith_tracer is not None,
-        "strict_resume": bool(create.strict_resume),
     }
     for name, is_given in given.items():
         if is_given:
@@ -139,6 +139,7 @@ def _config(
     """The config without the server's own keys, and the checkpoint that its configurable named."""
     if given is None:
         return {}, None
+    body.metadata(given.metadata)
     config = {key: value for key, value in asdict(given).items() if value is not None}
     sent = config.pop("configurable", None)
     if sent is None:

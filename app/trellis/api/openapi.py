@@ -96,7 +96,11 @@ OPERATIONS: Mapping[str, Operation] = {
         query={"limit": _INTEGER, "offset": _INTEGER, "status": _TEXT, "select": _TEXTS},
     ),
     "runs.get": Operation(gives=schemas.Run),
-    "runs.cancel": Operation(takes=False, gives=schemas.Object, query={"wait": _FLAG, **_ACTION}),
+    "runs.cancel": Operation(
+        takes=False,
+        gives=schemas.Object,
+        query={"wait": _FLAG, **_ACTION, "reason": {"type": "string", "enum": ["taken"]}},
+    ),
     "runs.cancel_many": Operation(takes=schemas.RunsCancel, query=_ACTION, status=204),
     "runs.delete": Operation(status=204),
     "runs.join": Operation(gives=Any, query=_JOIN),

@@ -146,7 +146,9 @@ def cancel(thread_id: str, run_id: str) -> Response:
     """Cancel a run: keep what it did, or undo it. With wait=true the answer comes when it is over."""
     thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
     action, waits = _action(), body.flag("wait")
-    over = cancelling.one(rt(), tenant_id(), thread_id, run_id, action=action)
+    over = cancelling.one(
+        rt(), tenant_id(), thread_id, run_id, action=action, is_taken=_is_taken(action)
+    )
     if not waits:
         return Response(status=202)
     headers = _headers(f"/threads/{thread_id}/runs/{run_id}", "join")
@@ -190,6 +192,16 @@ def _action() -> Action:
     if given not in (Action.INTERRUPT, Action.ROLLBACK):
         raise Invalid(f"action must be interrupt or rollback, not {given[:40]!r}")
     return Action(given)
+
+
+def _is_taken(action: Action) -> bool:
+    """Whether the client says that another run took over the input of this one."""
+    reason = request.args.get("reason")
+    if not reason:
+        return False
+    if reason != "taken" or action != Action.INTERRUPT:
+        raise Invalid('reason may only be "taken", and only with action=interrupt')
+    return True
 
 
 #: What is called when the client hangs up; None: nothing happens to the run then.

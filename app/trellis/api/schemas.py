@@ -267,6 +267,7 @@ class Run(Struct, kw_only=True):
     created_at: str
     updated_at: str
     langsmith_session_name: str | None
+    cancel_reason: str | None
 
 
 class Task(Struct, kw_only=True):

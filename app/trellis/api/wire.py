@@ -37,6 +37,7 @@ RUN_FIELDS = (
     "created_at",
     "updated_at",
     "langsmith_session_name",
+    "cancel_reason",
 )
 STATE_FIELDS = (
     "values",
@@ -133,6 +134,7 @@ def run(row: Row) -> dict[str, Any]:
         "created_at": time(row["created_at"]),
         "updated_at": time(row["updated_at"]),
         "langsmith_session_name": None,
+        "cancel_reason": row.get("cancel_reason"),
     }
 
 

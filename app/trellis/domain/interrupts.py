@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trellis.domain.runs import ThreadStatus
+
+_ID = re.compile("[0-9a-f]{32}")
 
 
 def rest_status(next_nodes: Sequence[str], interrupts: Mapping[str, Any]) -> ThreadStatus:
@@ -22,6 +25,23 @@ def of_tasks(tasks: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
         if task.interrupts and not inner:
             found[task.id] = [_interrupt(item) for item in task.interrupts]
     return found
+
+
+def unknown_answers(resume: Any, waiting: Mapping[str, Sequence[Any]]) -> list[str]:
+    """
+    What an answer answers that does not wait: ids of questions, or `a question` if it names none and none waits.
+
+    `waiting` is what `of_tasks` found.
+    """
+    ids = {question["id"] for questions in waiting.values() for question in questions}
+    if not (isinstance(resume, Mapping) and resume and all(map(_is_id, resume))):
+        return [] if ids else ["a question"]
+    return [key for key in resume if key not in ids]
+
+
+def _is_id(key: Any) -> bool:
+    """Whether langgraph takes a key of an answer for the id of a question."""
+    return isinstance(key, str) and _ID.fullmatch(key) is not None
 
 
 def _interrupt(item: Any) -> dict[str, Any]:

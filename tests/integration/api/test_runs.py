@@ -28,6 +28,7 @@ FIELDS = [
     "created_at",
     "updated_at",
     "langsmith_session_name",
+    "cancel_reason",
 ]
 KWARGS = [
     "input",
@@ -44,6 +45,7 @@ KWARGS = [
     "resumable",
     "checkpoint_during",
     "durability",
+    "strict_resume",
 ]
 #: How the official clients find out what they have created.
 CONTENT_LOCATION = re.compile(r"(/threads/(?P<thread_id>.+))?/runs/(?P<run_id>.+)")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from trellis.domain import interrupts
 
@@ -28,3 +31,27 @@ def test_of_tasks__with_a_schema_for_the_answer():
     assert interrupts.of_tasks([task]) == {
         "t": [{"id": "i1", "value": "age?", "response_schema": {"type": "integer"}}]
     }
+
+
+ONE, TWO = "1" * 32, "2" * 32
+
+
+@pytest.mark.parametrize(
+    ("resume", "waiting", "unknown"),
+    [
+        ("yes", [ONE], []),
+        ("yes", [], ["a question"]),
+        (None, [], ["a question"]),
+        ({}, [ONE], []),
+        ({"approved": True}, [ONE], []),
+        ({"approved": True}, [], ["a question"]),
+        ({ONE: "yes"}, [ONE, TWO], []),
+        ({ONE: "yes", TWO: "no"}, [TWO], [ONE]),
+        ({ONE: "yes"}, [], [ONE]),
+        ({ONE: "yes", "approved": True}, [TWO], []),
+    ],
+)
+def test_unknown_answers(resume: Any, waiting: list[str], unknown: list[str]) -> None:
+    asked = {"task": [{"id": key, "value": "?"} for key in waiting]}
+
+    assert interrupts.unknown_answers(resume, asked) == unknown

@@ -72,6 +72,12 @@ def test_config_of():
     assert "run_id" not in run.kwargs["config"]["metadata"]
 
 
+def test_config_of__named_by_the_client():
+    run = a_run(config={"configurable": {}, "run_name": "mine"})
+
+    assert driver.config_of(run)["run_name"] == "mine"
+
+
 def test_config_of__a_later_attempt_goes_on_from_the_head_of_the_fork():
     config = driver.config_of(a_run(has_progress=True, attempt=2))
 
