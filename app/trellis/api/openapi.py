@@ -81,6 +81,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "state.find": Operation(takes=schemas.StateAtCheckpoint, gives=schemas.ThreadState),
     "state.update": Operation(takes=schemas.StateUpdate, gives=schemas.StateUpdated),
     "state.update_many": Operation(takes=schemas.StateUpdates, gives=schemas.StateUpdated),
+    "state.patch": Operation(takes=schemas.StatePatch, status=204),
     "state.list_history": Operation(
         gives=list[schemas.ThreadState],
         query={"limit": {**_INTEGER, "default": 10}, "before": _TEXT, "select": _TEXTS},

@@ -121,6 +121,10 @@ class StateUpdate(Struct, kw_only=True):
     checkpoint_id: str | None = None
 
 
+class StatePatch(Struct, kw_only=True):
+    metadata: Object
+
+
 class HistoryRequest(Struct, kw_only=True):
     limit: Count = 1
     before: str | Object | None = None
@@ -145,7 +149,7 @@ class Command(Struct, kw_only=True):
 
 
 class SuperstepUpdate(Struct, kw_only=True):
-    values: Object | list[Any] | None = None
+    values: Any = None
     command: Command | None = None
     as_node: str
 

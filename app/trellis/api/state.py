@@ -13,6 +13,7 @@ from trellis.api.schemas import (
     CheckpointConfig,
     HistoryRequest,
     StateAtCheckpoint,
+    StatePatch,
     StateUpdate,
     StateUpdates,
     SuperstepUpdate,
@@ -57,6 +58,15 @@ def update(thread_id: str) -> Response:
     change = Update(values=wanted.values, as_node=wanted.as_node)
     where = _where(wanted.checkpoint, wanted.checkpoint_id)
     return _update(thread_id, [[change]], where)
+
+
+@blueprint.patch("/threads/<thread_id>/state")
+def patch(thread_id: str) -> Response:
+    """Merge metadata into that of a thread's latest state, while nothing runs on it."""
+    thread_id = body.identifier(thread_id, "thread")
+    metadata = body.metadata(body.json_body(StatePatch).metadata)
+    state_updates.patch_metadata(rt(), tenant_id(), thread_id, metadata)
+    return Response(status=204)
 
 
 @blueprint.post("/threads/<thread_id>/state/bulk")

@@ -20,7 +20,7 @@ from trellis.db.engine import Tx, is_of_database
 from trellis.domain import interrupts
 from trellis.domain.failures import describe
 from trellis.domain.runs import ThreadStatus
-from trellis.errors import BadRequest, Conflict, NotFound, ThreadNotFound, TrellisError
+from trellis.errors import BadRequest, Conflict, Invalid, NotFound, ThreadNotFound, TrellisError
 from trellis.runtime import Runtime
 from trellis.services import lending
 from trellis.stream import encoder
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+#: What LangGraph, and our own readers, rely on in a checkpoint's metadata.
+_RESERVED = frozenset(
+    {"source", "step", "parents", "run_id", "thread_id", "counters_since_delta_snapshot"}
+)
 #: How often a change is worked out anew because something else came in between.
 _TRIES = 3
 
@@ -84,6 +88,27 @@ def update_state(
             if _store(tx, tenant_id, thread_id, staged, worked, fence=thread["fence"]):
                 return worked.checkpoint
     raise Conflict(f"Thread {thread_id} changes all the time. Try again.")
+
+
+def patch_metadata(
+    rt: Runtime, tenant_id: str, thread_id: str, metadata: Mapping[str, Any]
+) -> None:
+    """
+    Merge metadata into that of a thread's latest checkpoint.
+
+    :raises ThreadNotFound: there is no such thread.
+    :raises NotFound: nothing was saved on it yet.
+    :raises Conflict: a run of the thread is not over.
+    :raises Invalid: a key is the server's to set.
+    """
+    if reserved := sorted(_RESERVED & metadata.keys()):
+        raise Invalid(f"metadata may not set {', '.join(reserved)}: the server does. Leave it out.")
+    with rt.engine.begin() as tx:
+        if not run_locks.lock_thread(tx, tenant_id, thread_id):
+            raise ThreadNotFound(thread_id)
+        _idle(tx, tenant_id, thread_id)
+        if not checkpoints.patch_latest(tx, thread_id, metadata):
+            raise NotFound(f"Nothing was saved on thread {thread_id} yet")
 
 
 def _idle(tx: Tx, tenant_id: str, thread_id: str) -> Row:

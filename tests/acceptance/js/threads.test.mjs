@@ -77,3 +77,12 @@ test("update the state, as a node and from a checkpoint", async () => {
   assert.deepEqual(head.values.log, ["prepare", "by hand"]);
   assert.deepEqual([forked.values, forked.next], [{ value: "w", log: [] }, ["ask"]]);
 });
+
+test("patch the metadata of the state", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "compiled", { input: { said: [] } });
+
+  await client.threads.patchState(threadId, { reviewed: true });
+
+  assert.equal((await client.threads.getState(threadId)).metadata.reviewed, true);
+});

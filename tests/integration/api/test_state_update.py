@@ -413,3 +413,53 @@ def test_update__advances_the_fence(ran: Ran, post: Post, sql: Sql) -> None:
     post(thread_id, {"values": {"log": ["u"]}})
 
     assert sql("SELECT fence FROM thread WHERE thread_id = :id", id=thread_id) == 1
+
+
+def test_patch(client: FlaskClient, ran: Ran, read: Any) -> None:
+    thread_id = ran("hitl", "v1")
+    before = read(thread_id)
+
+    response = client.patch(f"/threads/{thread_id}/state", json={"metadata": {"by": "ada"}})
+
+    assert (response.status_code, response.data) == (204, b"")
+    assert read(thread_id) == {**before, "metadata": {**before["metadata"], "by": "ada"}}
+    body = {"metadata": {"by": "ada"}, "limit": 10}
+    assert len(client.post(f"/threads/{thread_id}/history", json=body).get_json()) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"metadata": {"step": 9, "a": 1}}, "metadata may not set step"),
+        ({"metadata": None}, "metadata"),
+        ({}, "metadata"),
+        ({"metadata": {"text": "x" * 70_000}}, "metadata is larger"),
+    ],
+)
+def test_patch__refused(client: FlaskClient, ran: Ran, read: Any, body: Any, reason: str) -> None:
+    thread_id = ran("hitl", "v1")
+    before = read(thread_id)
+
+    response = client.patch(f"/threads/{thread_id}/state", json=body)
+
+    assert (response.status_code, reason in response.get_json()["detail"]) == (422, True)
+    assert read(thread_id) == before
+
+
+def test_patch__where_nothing_is(client: FlaskClient, thread_id: str, ran: Ran, sql: Sql) -> None:
+    others = ran("echo", "v")
+    sql("UPDATE thread SET tenant_id = 'other' WHERE thread_id = :id RETURNING 1", id=others)
+
+    for each in (thread_id, others, new_id()):
+        response = client.patch(f"/threads/{each}/state", json={"metadata": {"a": 1}})
+        assert response.status_code == 404
+    assert client.patch("/threads/x/state", json={"metadata": {}}).status_code == 422
+
+
+def test_patch__while_a_run_waits(client: FlaskClient, ran: Ran, enqueue: Any) -> None:
+    thread_id = ran("echo", "v")
+    enqueue(thread_id)
+
+    response = client.patch(f"/threads/{thread_id}/state", json={"metadata": {"a": 1}})
+
+    assert response.status_code == 409

@@ -23,6 +23,7 @@ from trellis.db.checkpoints.upkeep import (
     copy_thread,
     delete_for_runs,
     delete_threads,
+    patch_latest,
     prune,
     roll_back,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "delete_threads",
     "insert",
     "load",
+    "patch_latest",
     "plain_values",
     "plain_values_at",
     "prune",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from trellis.db.checkpoints.codec import as_uuid, unpack_body
+from trellis.db.checkpoints.codec import as_uuid, to_json, unpack_body
 from trellis.db.checkpoints.history import ancestors
 from trellis.db.checkpoints.load import Key, blobs_of, columns
 from trellis.db.engine import Tx
@@ -39,6 +39,12 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
     for statement in ("restore_writes", "delete_writes"):
         execute(tx, "checkpoints", statement, ids)
     delete_for_runs(tx, [run_id])
+
+
+def patch_latest(tx: Tx, thread_id: str, metadata: Mapping[str, Any]) -> bool:
+    """Merge metadata into that of a thread's latest checkpoint. False means that it has none."""
+    params = {"thread_id": thread_id, "metadata": to_json(metadata)}
+    return execute(tx, "checkpoints", "patch_latest", params).rowcount > 0
 
 
 def copy_thread(tx: Tx, source: str, target: str) -> None:
