@@ -119,6 +119,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "runs.get_stateless": Operation(gives=schemas.Run),
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),
+    "dev.truncate_all": Operation(takes=schemas.Truncate, gives=schemas.Done),
 }
 
 

@@ -208,7 +208,21 @@ class RunsCancel(Struct, kw_only=True):
     run_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
 
 
+class Truncate(Struct, kw_only=True):
+    runs: bool = False
+    threads: bool = False
+    assistants: bool = False
+    store: bool = False
+    checkpoints: bool = False
+    checkpoint: bool = False  #: the same, as some clients spell it
+    checkpointer: bool = False  #: likewise
+
+
 # Responses
+
+
+class Done(Struct, kw_only=True):
+    ok: bool
 
 
 class ErrorResponse(Struct, kw_only=True):
