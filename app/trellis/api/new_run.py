@@ -37,6 +37,8 @@ def on_thread(create: RunCreate, request_id: str) -> NewRun:
     :raises Invalid: a value is wrong, or not supported yet.
     :raises BadRequest: values contradict each other.
     """
+    if create.on_completion == "delete":
+        raise Invalid("on_completion=delete is for runs without a thread. Leave it out.")
     config, forked = _config(create.config, create.context)
     return _new_run(
         create,

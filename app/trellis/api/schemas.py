@@ -15,6 +15,8 @@ ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 Minutes = Annotated[float, Meta(gt=0, le=5_256_000)]
 Seconds = Annotated[float, Meta(ge=0, le=315_360_000)]
 NodeNames = Literal["*"] | list[str]
+#: Part of a key, of which Postgres indexes 2,700 bytes at most.
+Namespace = Annotated[str, Meta(max_length=600)]
 
 # Requests
 
@@ -103,7 +105,7 @@ class AssistantSearch(AssistantCount, kw_only=True):
 
 class CheckpointConfig(Struct, kw_only=True):
     thread_id: str | None = None
-    checkpoint_ns: str | None = None
+    checkpoint_ns: Namespace | None = None
     checkpoint_id: str | None = None
     checkpoint_map: Object | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from trellis.db.checkpoints import DirectBackend, StagedBackend
+from trellis.db.checkpoints import DirectBackend
 from trellis.errors import Unavailable
 from trellis.runtime import Runtime
 
@@ -33,7 +33,7 @@ def with_graph(
     config: Mapping[str, Any],
     use: Use[T],
     *,
-    backend: DirectBackend | StagedBackend,
+    backend: DirectBackend,
     access_context: AccessContext,
 ) -> T:
     """
@@ -58,7 +58,7 @@ async def _lend(
     graph_id: str,
     config: Mapping[str, Any],
     use: Use[T],
-    backend: DirectBackend | StagedBackend,
+    backend: DirectBackend,
     access_context: AccessContext,
 ) -> T:
     try:
@@ -70,7 +70,7 @@ async def _lend(
         await asyncio.to_thread(backend.close)
 
 
-def _equipped(graph: Graph, backend: DirectBackend | StagedBackend) -> Graph:
+def _equipped(graph: Graph, backend: DirectBackend) -> Graph:
     from trellis.db.checkpoints.saver import Saver
     from trellis.db.serde import serializer
     from trellis.db.state_types import state_types

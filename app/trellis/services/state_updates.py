@@ -169,7 +169,7 @@ async def _applied(
     saver = cast(Any, graph.checkpointer)
     checkpoint_id = config["configurable"].get("checkpoint_id")
     if checkpoint_id is not None and await saver.aget_tuple(config) is None:
-        raise NotFound(f"Checkpoint {checkpoint_id} not found on this thread")
+        raise NotFound(f"Checkpoint {checkpoint_id[:100]} not found on this thread")
     updates = [[_native(update) for update in superstep] for superstep in supersteps]
     try:
         return await graph.abulk_update_state(config, updates)

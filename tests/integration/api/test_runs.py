@@ -218,6 +218,19 @@ def test_create_batch(client: FlaskClient, thread_id: str) -> None:
     assert runs[0]["thread_id"] != thread_id
 
 
+@pytest.mark.parametrize("path", ["/threads/{}/runs", "/runs", "/runs/batch"])
+def test_create__a_client_that_does_not_stay_cannot_hang_up(
+    client: FlaskClient, thread_id: str, path: str, rows: Callable[[], Any]
+) -> None:
+    before = rows()
+    body: Any = {"assistant_id": "echo", "on_disconnect": "cancel"}
+
+    response = client.post(path.format(thread_id), json=[body] if "batch" in path else body)
+
+    assert (response.status_code, "on_disconnect" in response.get_json()["detail"]) == (422, True)
+    assert rows() == before
+
+
 def test_create_batch__all_or_none(client: FlaskClient, rows: Callable[[], Any]) -> None:
     before = rows()
     body = [{"assistant_id": "echo"}, {"assistant_id": "nope"}]

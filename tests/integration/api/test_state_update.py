@@ -241,6 +241,8 @@ def test_update_many__all_or_nothing(ran: Ran, post: Post, read: Any, sql: Sql) 
         ({"values": None, "as_node": "__input__"}, 400, "Received no input writes"),
         ({"values": {}, "checkpoint_id": "nowhere"}, 404, "Checkpoint nowhere not found"),
         ({"values": {}, "checkpoint": {"checkpoint_ns": "nobody:x"}}, 400, "Subgraph nobody"),
+        ({"values": {}, "checkpoint": {"checkpoint_ns": "x" * 601}}, 422, "600"),
+        ({"values": [[1]], "as_node": "__copy__"}, 400, "ValueError"),
         ({"values": "text"}, 422, "values"),
         ({"values": {}, "as_node": 1}, 422, "as_node"),
         ({"values": {}, "checkpoint": "text"}, 422, "checkpoint"),

@@ -59,7 +59,7 @@ class DirectBackend(Backend):
             return query(tx)
 
 
-class StagedBackend(Backend):
+class StagedBackend(DirectBackend):
     """
     Keeps what is written in memory until its owner stores `rows`. Reads see it as if it were stored; nobody else does.
 
@@ -67,25 +67,13 @@ class StagedBackend(Backend):
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.rows = Rows()
-        # One thread: it is what keeps reads behind writes.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
     def write(self, rows: Rows) -> Future[None]:
         return self._executor.submit(self.rows.extend, rows)
 
-    def write_behind(self, rows: Rows) -> None:
-        self.write(rows)
-
-    def read(self, query: Callable[[Tx], T]) -> Future[T]:
-        return self._executor.submit(self._beside_rows, query)
-
-    def close(self) -> None:
-        """Finish what was handed over, and stop."""
-        self._executor.shutdown()
-
-    def _beside_rows(self, query: Callable[[Tx], T]) -> T:
+    def _in_transaction(self, query: Callable[[Tx], T]) -> T:
         # Never committed: the rows are there for this query only.
         with self._engine.connect() as tx:
             insert(tx, self.rows)
