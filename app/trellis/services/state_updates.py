@@ -37,8 +37,8 @@ Row = Mapping[str, Any]
 _RESERVED = frozenset(
     {"source", "step", "parents", "run_id", "thread_id", "counters_since_delta_snapshot"}
 )
-#: How often a change is worked out anew because something else came in between.
-_TRIES = 3
+#: How often a change is worked out because something else came in between. Each time, somebody else's was stored.
+_TRIES = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from trellis.db.checkpoints import StagedBackend
@@ -351,6 +353,21 @@ def test_update__another_update_came_in_between(
     status, _ = post(thread_id, {"values": {"log": ["second"]}})
 
     assert (status, read(thread_id)["values"]["log"]) == (200, ["V", "first", "second"])
+
+
+def test_update__many_at_once(app: Flask, ran: Ran, read: Any) -> None:
+    """All of them count, one after the other."""
+    thread_id = ran("echo", "v")
+
+    def update(n: int) -> int:
+        body = {"values": {"log": [str(n)]}}
+        return app.test_client().post(f"/threads/{thread_id}/state", json=body).status_code
+
+    with ThreadPoolExecutor(6) as clients:
+        answers = list(clients.map(update, range(12)))
+
+    assert answers == [200] * 12
+    assert sorted(read(thread_id)["values"]["log"]) == sorted(["V", *map(str, range(12))])
 
 
 def test_update__its_base_was_deleted_in_between(
