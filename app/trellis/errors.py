@@ -9,6 +9,7 @@ TrellisError
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
+├── UnknownInterruptError      a run answers a question that does not wait
 └── Fenced                     another attempt owns the run
 """
 
@@ -71,6 +72,10 @@ class GraphLoadError(TrellisError):
         super().__init__(f"Graph '{graph_id}' failed to load: {reason}")
         self.graph_id = graph_id
         self.reason = reason
+
+
+class UnknownInterruptError(TrellisError):
+    """A run with strict_resume answers a question that does not wait. Clients know it by this name."""
 
 
 class Fenced(TrellisError):

@@ -23,6 +23,8 @@ class Settings:
     redis_key_prefix: str = ""
     redis_max_connections: int = 64
     config_path: Path | None = None
+    #: A development server: whoever reaches it may empty it.
+    dev: bool = False
     host: str = "127.0.0.1"
     port: int = 2024
     web_threads: int = 32
@@ -60,6 +62,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         redis_key_prefix=env.get("REDIS_KEY_PREFIX", ""),
         redis_max_connections=_number(env, "REDIS_MAX_CONNECTIONS", int, 64, low=4),
         config_path=config_path(env),
+        dev=_flag(env, "TRELLIS_DEV", False),
         host=env.get("TRELLIS_HOST", "0.0.0.0" if "PORT" in env else "127.0.0.1"),
         port=_number(env, "PORT", int, 2024, low=0, high=65535),
         web_threads=_number(env, "TRELLIS_WEB_THREADS", int, 32, low=1, high=512),

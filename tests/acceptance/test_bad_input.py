@@ -66,9 +66,11 @@ BODIES: dict[str, tuple[Any, int, str]] = {
     "checkpoint a text": (run(checkpoint="x"), 422, "checkpoint"),
     "checkpoint id a number": (run(checkpoint_id=1), 422, "checkpoint_id"),
     "unknown if_not_exists": (run(if_not_exists="maybe"), 422, "if_not_exists"),
+    "on_completion of a thread": (run(on_completion="delete"), 422, "on_completion"),
     "unknown on_completion": (run(on_completion="burn"), 422, "on_completion"),
 }
 STATELESS = {
+    "on_completion of a thread",
     "unknown if_not_exists",
     "checkpoint a text",
     "checkpoint id a number",

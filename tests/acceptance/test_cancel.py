@@ -37,6 +37,33 @@ def test_cancel(client: Any, thread_id: str, hold: Any) -> None:
     assert (state["next"], state["values"]["log"]) == (["two"], ["one"])
 
 
+def test_cancel__says_why(client: Any, thread_id: str, hold: Any) -> None:
+    run_id, waiting = hold(), client.runs.create(thread_id, "steps", input={})["run_id"]
+    before = client.runs.get(thread_id, run_id)["cancel_reason"]
+
+    client.runs.cancel(thread_id, waiting, wait=True, params={"reason": "taken"})
+    client.runs.cancel(thread_id, run_id, wait=True)
+
+    reason = VIA_RUN.format("interrupt")
+    assert before is None
+    assert client.runs.get(thread_id, run_id)["cancel_reason"] == reason
+    listed = client.runs.list(thread_id, select=["cancel_reason"])
+    assert listed == [{"cancel_reason": f"taken: {reason}"}, {"cancel_reason": reason}]
+
+
+@pytest.mark.parametrize("given", [{"reason": "other"}, {"reason": "taken", "action": "rollback"}])
+def test_cancel__with_a_reason_that_means_nothing(
+    server: System, client: Any, thread_id: str, given: dict[str, str]
+) -> None:
+    run_id = client.runs.create(thread_id, "steps", input={}, after_seconds=600)["run_id"]
+    query = "&".join(f"{name}={value}" for name, value in given.items())
+
+    answer = server.request("POST", f"/threads/{thread_id}/runs/{run_id}/cancel?{query}", None)
+
+    assert (answer.status, "reason" in answer.json()["detail"]) == (422, True)
+    assert status(client, thread_id, run_id) == "pending"
+
+
 def test_cancel__and_go_on(client: Any, thread_id: str, hold: Any, course: Course) -> None:
     client.runs.cancel(thread_id, hold(), wait=True)
     course.open("two")

@@ -176,3 +176,60 @@ def test_resume__where_nothing_was_asked(client: Any, thread_id: str) -> None:
 
     assert [question["value"]["question"] for question in values["__interrupt__"]] == ["approve?"]
     assert "answer" not in values
+
+
+def refused(client: Any, thread_id: str, resume: Any, assistant: str = "hitl") -> str:
+    """Answer strictly. Returns why that was refused."""
+    before, head = client.threads.get(thread_id), client.threads.get_state(thread_id)
+
+    answer = client.runs.wait(
+        thread_id, assistant, command={"resume": resume}, strict_resume=True, raise_error=False
+    )
+
+    after = client.threads.get(thread_id)
+    changing = ("updated_at", "state_updated_at")
+    assert {k: v for k, v in after.items() if k not in changing} == {
+        k: v for k, v in before.items() if k not in changing
+    }
+    assert client.threads.get_state(thread_id) == head
+    assert client.runs.list(thread_id)[0]["status"] == "error"
+    assert answer["__error__"]["error"] == "UnknownInterruptError"
+    message: str = answer["__error__"]["message"]
+    return message
+
+
+def test_strict_resume__of_what_does_not_wait(client: Any, asked: str) -> None:
+    message = refused(client, asked, {"0" * 32: "wrong"})
+
+    assert "0" * 32 in message
+
+
+def test_strict_resume__of_what_waits(client: Any, asked: str) -> None:
+    [question] = client.threads.get_state(asked)["interrupts"]
+
+    values = client.runs.wait(
+        asked, "hitl", command={"resume": {question["id"]: "yes"}}, strict_resume=True
+    )
+
+    assert values["answer"] == "yes"
+
+
+def test_strict_resume__in_a_subgraph(client: Any, thread_id: str) -> None:
+    asked = client.runs.wait(thread_id, "nested_question", input={"value": "v"})
+    resume = {asked["__interrupt__"][0]["id"]: "yes"}
+
+    values = client.runs.wait(
+        thread_id, "nested_question", command={"resume": resume}, strict_resume=True
+    )
+
+    assert values["answer"] == "yes"
+
+
+def test_strict_resume__twice(client: Any, asked: str) -> None:
+    """Two people answer at once: the second is told."""
+    [question] = client.threads.get_state(asked)["interrupts"]
+    client.runs.wait(asked, "hitl", command={"resume": {question["id"]: "yes"}})
+
+    refused(client, asked, {question["id"]: "no"})
+
+    assert client.threads.get(asked)["values"]["answer"] == "yes"

@@ -136,15 +136,20 @@ def test_config_context_metadata(client: Any, thread_id: str) -> None:
         "mirror",
         input={},
         context={"name": "ada"},
-        config={"tags": ["t1"], "recursion_limit": 11},
+        config={
+            "tags": ["t1"],
+            "recursion_limit": 11,
+            "max_concurrency": 3,
+            "metadata": {"trip": "the run's own counts", "leg": 2},
+        },
         metadata={"trip": 7},
         on_run_created=told.append,
     )
 
     seen = values["seen"]
-    assert (seen["name"], seen["recursion_limit"]) == ("ada", 11)
+    assert (seen["name"], seen["recursion_limit"], seen["max_concurrency"]) == ("ada", 11, 3)
     assert "t1" in seen["tags"]
-    assert seen["metadata"]["trip"] == 7
+    assert (seen["metadata"]["trip"], seen["metadata"]["leg"]) == (7, 2)
     assert seen["metadata"]["run_attempt"] == 1
     assert seen["configurable"]["thread_id"] == thread_id
     assert seen["configurable"]["run_id"] == told[0]["run_id"]

@@ -94,6 +94,7 @@ def test_create(server: System, thread_id: str) -> None:
         "created_at",
         "updated_at",
         "langsmith_session_name",
+        "cancel_reason",
     ]
 
 

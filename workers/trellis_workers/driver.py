@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
@@ -14,12 +14,14 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
-from langgraph.types import Command, Send
 
 import trellis
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.runs import Claimed
+from trellis.domain import interrupts
 from trellis.domain.runs import Outcome
+from trellis.errors import UnknownInterruptError
+from trellis.graphs.commands import command_of
 from trellis_workers import modes, outcome
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -60,7 +62,7 @@ def config_of(run: Claimed) -> dict[str, Any]:
         "thread_id": run.claim.thread_id,
     }
     config["run_id"] = UUID(run.claim.run_id)
-    config["run_name"] = run.graph_id
+    config.setdefault("run_name", run.graph_id)
     if continues(run):
         config["configurable"] = _without_fork(config["configurable"])
     return config
@@ -87,6 +89,8 @@ async def drive(
 ) -> Driven:
     """Run the graph to its end or its next pause; `seen` is told the state after each step. Raises what it raises."""
     kwargs, config = run.kwargs, config_of(run)
+    if kwargs.get("strict_resume") and not continues(run):
+        await _check_answers(graph, config, kwargs["command"] or {})
     translator = modes.Translator(kwargs["stream_mode"])
     values: Any = _NOTHING
     paused = False
@@ -99,6 +103,16 @@ async def drive(
             # Parallel tasks pause one by one, and what ends after them says nothing of it.
             paused |= isinstance(values, Mapping) and "__interrupt__" in values
     return await _result(graph, run, config, values, paused=paused)
+
+
+async def _check_answers(graph: Graph, config: dict[str, Any], command: Mapping[str, Any]) -> None:
+    """Refuse an answer to a question that does not wait, before anything is done with it."""
+    if "resume" not in command:
+        return
+    snapshot = await graph.aget_state(cast("RunnableConfig", config), subgraphs=True)
+    waiting = interrupts.of_tasks(snapshot.tasks)
+    if unknown := interrupts.unknown_answers(command["resume"], waiting):
+        raise UnknownInterruptError(f"Nothing waits for an answer to {', '.join(unknown)}.")
 
 
 _NOTHING = object()
@@ -136,23 +150,6 @@ def start_of(run: Claimed) -> Any:
     return kwargs["input"] if kwargs["command"] is None else None
 
 
-def command_of(raw: Mapping[str, Any]) -> Command[Any]:
-    """A client's command as LangGraph's."""
-    update = raw.get("update")
-    if isinstance(update, list):
-        update = [tuple(pair) for pair in update]
-    fields = {"update": update, "resume": raw.get("resume"), "goto": _goto(raw.get("goto"))}
-    return Command(**{key: value for key, value in fields.items() if value is not None})
-
-
-def _goto(raw: Any) -> Any:
-    if isinstance(raw, Mapping):
-        return Send(raw["node"], raw.get("input"))
-    if isinstance(raw, list):
-        return [_goto(item) for item in raw]
-    return raw
-
-
 def context_of(graph: Graph, context: Any) -> Any:
     """
     The context a graph declares, without the keys it does not know.
@@ -177,7 +174,9 @@ async def _result(
         return Driven(outcome.of_success(next_nodes=(), interrupts={}), values)
     head = cast("RunnableConfig", _head(config))
     snapshot = await graph.aget_state(head, subgraphs=True)
-    ended = outcome.of_success(next_nodes=snapshot.next, interrupts=interrupts_of(snapshot.tasks))
+    ended = outcome.of_success(
+        next_nodes=snapshot.next, interrupts=interrupts.of_tasks(snapshot.tasks)
+    )
     values = snapshot.values if values is _NOTHING else values
     if snapshot.interrupts and isinstance(values, Mapping):
         values = {**values, "__interrupt__": snapshot.interrupts}
@@ -196,20 +195,3 @@ def _may_pause(graph: Graph, kwargs: Mapping[str, Any]) -> bool:
 def _head(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of the thread's newest checkpoint, also when the run started from an older one."""
     return {"configurable": {"thread_id": config["configurable"]["thread_id"], "checkpoint_ns": ""}}
-
-
-def interrupts_of(tasks: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
-    """{task id: its open questions}; a subgraph's stand under the inner task."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for task in tasks:
-        inner = interrupts_of(task.state.tasks) if hasattr(task.state, "tasks") else {}
-        found.update(inner)
-        if task.interrupts and not inner:
-            found[task.id] = [_interrupt(item) for item in task.interrupts]
-    return found
-
-
-def _interrupt(item: Any) -> dict[str, Any]:
-    shown = {"id": item.id, "value": item.value}
-    schema = getattr(item, "response_schema", None)
-    return shown if schema is None else {**shown, "response_schema": schema}

@@ -9,7 +9,18 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from trellis import telemetry
-from trellis.api import assistants, body, idempotency, openapi, runs, state, system, threads, wire
+from trellis.api import (
+    assistants,
+    body,
+    dev,
+    idempotency,
+    openapi,
+    runs,
+    state,
+    system,
+    threads,
+    wire,
+)
 from trellis.api.current import EXTENSION, request_id
 from trellis.api.metrics import Metrics
 from trellis.db.engine import is_conflict, is_unavailable
@@ -36,6 +47,8 @@ def create_app(rt: Runtime) -> Flask:
     app.extensions[system.METRICS] = metrics = Metrics()
     for blueprint in _BLUEPRINTS:
         app.register_blueprint(blueprint)
+    if rt.settings.dev:
+        app.register_blueprint(dev.blueprint)
     app.before_request(_start)
     app.after_request(_allow_origin)
     app.after_request(idempotency.tell)

@@ -37,6 +37,8 @@ def on_thread(create: RunCreate, request_id: str) -> NewRun:
     :raises Invalid: a value is wrong, or not supported yet.
     :raises BadRequest: values contradict each other.
     """
+    if create.on_completion == "delete":
+        raise Invalid("on_completion=delete is for runs without a thread. Leave it out.")
     config, forked = _config(create.config, create.context)
     return _new_run(
         create,
@@ -90,7 +92,7 @@ def _new_run(
     return NewRun(
         assistant_id=_assistant_id(create.assistant_id),
         input=create.input,
-        command=_command(create.command),
+        command=command(create.command),
         config=config,
         context=create.context,
         metadata=body.metadata(create.metadata),
@@ -103,6 +105,7 @@ def _new_run(
         after_seconds=create.after_seconds or 0.0,
         on_disconnect=create.on_disconnect or "continue",
         webhook=create.webhook,
+        strict_resume=bool(create.strict_resume),
         request_id=request_id,
         **rest,
     )
@@ -120,7 +123,6 @@ def _refuse_unsupported(create: StatelessRunCreate) -> None:
     given = {
         "feedback_keys": bool(create.feedback_keys),
         "langsmith_tracer": create.langsmith_tracer is not None,
-        "strict_resume": bool(create.strict_resume),
     }
     for name, is_given in given.items():
         if is_given:
@@ -139,6 +141,7 @@ def _config(
     """The config without the server's own keys, and the checkpoint that its configurable named."""
     if given is None:
         return {}, None
+    body.metadata(given.metadata)
     config = {key: value for key, value in asdict(given).items() if value is not None}
     sent = config.pop("configurable", None)
     if sent is None:
@@ -170,16 +173,21 @@ def _checkpoint(
     return {key: value for key, value in checkpoint.items() if value} or None
 
 
-def _command(given: Command | None) -> dict[str, Any] | None:
+def command(given: Command | None) -> dict[str, Any] | None:
+    """
+    What a command says: only the keys that were sent.
+
+    :raises Invalid: its update or its goto has another shape.
+    """
     if given is None:
         return None
     if isinstance(given.update, list):
         _check_update(given.update)
     _check_goto(given.goto)
-    command = {"update": given.update, "resume": given.resume, "goto": given.goto}
+    sent = {"update": given.update, "resume": given.resume, "goto": given.goto}
     return {
         key: value
-        for key, value in command.items()
+        for key, value in sent.items()
         if value is not UNSET and (value is not None or key == "resume")
     }
 

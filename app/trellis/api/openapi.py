@@ -79,6 +79,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "state.get": Operation(gives=schemas.ThreadState, query=_STATE),
     "state.get_at": Operation(gives=schemas.ThreadState, query=_STATE),
     "state.find": Operation(takes=schemas.StateAtCheckpoint, gives=schemas.ThreadState),
+    "state.update": Operation(takes=schemas.StateUpdate, gives=schemas.StateUpdated),
+    "state.update_many": Operation(takes=schemas.StateUpdates, gives=schemas.StateUpdated),
+    "state.patch": Operation(takes=schemas.StatePatch, status=204),
     "state.list_history": Operation(
         gives=list[schemas.ThreadState],
         query={"limit": {**_INTEGER, "default": 10}, "before": _TEXT, "select": _TEXTS},
@@ -94,7 +97,11 @@ OPERATIONS: Mapping[str, Operation] = {
         query={"limit": _INTEGER, "offset": _INTEGER, "status": _TEXT, "select": _TEXTS},
     ),
     "runs.get": Operation(gives=schemas.Run),
-    "runs.cancel": Operation(takes=False, gives=schemas.Object, query={"wait": _FLAG, **_ACTION}),
+    "runs.cancel": Operation(
+        takes=False,
+        gives=schemas.Object,
+        query={"wait": _FLAG, **_ACTION, "reason": {"type": "string", "enum": ["taken"]}},
+    ),
     "runs.cancel_many": Operation(takes=schemas.RunsCancel, query=_ACTION, status=204),
     "runs.delete": Operation(status=204),
     "runs.join": Operation(gives=Any, query=_JOIN),
@@ -112,6 +119,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "runs.get_stateless": Operation(gives=schemas.Run),
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),
+    "dev.truncate_all": Operation(takes=schemas.Truncate, gives=schemas.Done),
 }
 
 

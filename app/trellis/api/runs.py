@@ -28,7 +28,7 @@ blueprint = Blueprint("runs", __name__)
 @blueprint.post("/threads/<thread_id>/runs")
 def create(thread_id: str) -> Response:
     """Create a run in the background."""
-    run = _create(thread_id)[0]
+    run, _ = _create(thread_id, waits=False)
     return wire.answer(wire.run(run), headers={"Content-Location": _path(run)})
 
 
@@ -90,7 +90,7 @@ def stream(thread_id: str, run_id: str) -> Response:
 @blueprint.post("/runs")
 def create_stateless() -> Response:
     """Create a run on a thread of its own, in the background."""
-    run = _create_stateless()[0]
+    run, _ = _create_stateless(waits=False)
     return wire.answer(wire.run(run), headers={"Content-Location": f"/runs/{run['run_id']}"})
 
 
@@ -114,6 +114,7 @@ def create_batch() -> Response:
     """Create many runs, each on a thread of its own: all of them, or none."""
     wanted = body.json_body(RunBatch)
     news = [new_run.stateless(each, request_id()) for each in wanted]
+    _check_background(news)
     key = idempotency.key()
     made = (
         runs.create_batch(rt(), tenant_id(), news) if key is None else _create_once(None, news, key)
@@ -146,7 +147,9 @@ def cancel(thread_id: str, run_id: str) -> Response:
     """Cancel a run: keep what it did, or undo it. With wait=true the answer comes when it is over."""
     thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
     action, waits = _action(), body.flag("wait")
-    over = cancelling.one(rt(), tenant_id(), thread_id, run_id, action=action)
+    over = cancelling.one(
+        rt(), tenant_id(), thread_id, run_id, action=action, is_taken=_is_taken(action)
+    )
     if not waits:
         return Response(status=202)
     headers = _headers(f"/threads/{thread_id}/runs/{run_id}", "join")
@@ -192,21 +195,42 @@ def _action() -> Action:
     return Action(given)
 
 
+def _is_taken(action: Action) -> bool:
+    """Whether the client says that another run took over the input of this one."""
+    reason = request.args.get("reason")
+    if not reason:
+        return False
+    if reason != "taken" or action != Action.INTERRUPT:
+        raise Invalid('reason may only be "taken", and only with action=interrupt')
+    return True
+
+
 #: What is called when the client hangs up; None: nothing happens to the run then.
 Leave = Callable[[], None] | None
 
 
-def _create(thread_id: str) -> tuple[RunRow, Leave]:
+def _create(thread_id: str, *, waits: bool = True) -> tuple[RunRow, Leave]:
     thread_id = body.identifier(thread_id, "thread")
     new = new_run.on_thread(body.json_body(RunCreate), request_id())
+    if not waits:
+        _check_background([new])
     run = _accept(thread_id, new)
     return run, _leave(run, cancels=new.on_disconnect == "cancel")
 
 
-def _create_stateless() -> tuple[RunRow, Leave]:
+def _create_stateless(*, waits: bool = True) -> tuple[RunRow, Leave]:
     new: NewRun = new_run.stateless(body.json_body(StatelessRunCreate), request_id())
+    if not waits:
+        _check_background([new])
     run = _accept(None, new)
     return run, _leave(run, cancels=new.on_disconnect == "cancel")
+
+
+def _check_background(news: Sequence[NewRun]) -> None:
+    if any(new.on_disconnect == "cancel" for new in news):
+        raise Invalid(
+            "on_disconnect=cancel needs a client that stays: create the run with /stream or /wait"
+        )
 
 
 def _leave(run: RunRow | None, *, cancels: bool) -> Leave:

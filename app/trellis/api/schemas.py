@@ -15,6 +15,8 @@ ThreadStatus = Literal["idle", "busy", "interrupted", "error"]
 Minutes = Annotated[float, Meta(gt=0, le=5_256_000)]
 Seconds = Annotated[float, Meta(ge=0, le=315_360_000)]
 NodeNames = Literal["*"] | list[str]
+#: Part of a key, of which Postgres indexes 2,700 bytes at most.
+Namespace = Annotated[str, Meta(max_length=600)]
 
 # Requests
 
@@ -103,7 +105,7 @@ class AssistantSearch(AssistantCount, kw_only=True):
 
 class CheckpointConfig(Struct, kw_only=True):
     thread_id: str | None = None
-    checkpoint_ns: str | None = None
+    checkpoint_ns: Namespace | None = None
     checkpoint_id: str | None = None
     checkpoint_map: Object | None = None
 
@@ -112,6 +114,17 @@ class StateAtCheckpoint(Struct, kw_only=True):
     checkpoint: CheckpointConfig
     subgraphs: bool | None = None
     select: list[str] | None = None
+
+
+class StateUpdate(Struct, kw_only=True):
+    values: Object | list[Any] | None = None
+    as_node: str | None = None
+    checkpoint: CheckpointConfig | None = None
+    checkpoint_id: str | None = None
+
+
+class StatePatch(Struct, kw_only=True):
+    metadata: Object
 
 
 class HistoryRequest(Struct, kw_only=True):
@@ -135,6 +148,26 @@ class Command(Struct, kw_only=True):
     update: Object | list[Any] | None = None
     resume: Any = UNSET
     goto: str | Object | list[Any] | None = None
+
+
+class SuperstepUpdate(Struct, kw_only=True):
+    values: Any = None
+    command: Command | None = None
+    as_node: str
+
+
+class Superstep(Struct, kw_only=True):
+    updates: Annotated[list[SuperstepUpdate], Meta(min_length=1, max_length=100)]
+
+
+#: All of them are applied, or none.
+Supersteps = Annotated[list[Superstep], Meta(min_length=1, max_length=500)]
+
+
+class StateUpdates(Struct, kw_only=True):
+    supersteps: Supersteps
+    checkpoint: CheckpointConfig | None = None
+    checkpoint_id: str | None = None
 
 
 class StatelessRunCreate(Struct, kw_only=True):
@@ -177,7 +210,21 @@ class RunsCancel(Struct, kw_only=True):
     run_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
 
 
+class Truncate(Struct, kw_only=True):
+    runs: bool = False
+    threads: bool = False
+    assistants: bool = False
+    store: bool = False
+    checkpoints: bool = False
+    checkpoint: bool = False  #: the same, as some clients spell it
+    checkpointer: bool = False  #: likewise
+
+
 # Responses
+
+
+class Done(Struct, kw_only=True):
+    ok: bool
 
 
 class ErrorResponse(Struct, kw_only=True):
@@ -240,6 +287,7 @@ class Run(Struct, kw_only=True):
     created_at: str
     updated_at: str
     langsmith_session_name: str | None
+    cancel_reason: str | None
 
 
 class Task(Struct, kw_only=True):
@@ -264,6 +312,12 @@ class ThreadState(Struct, kw_only=True):
     interrupts: list[Object]
     checkpoint_id: str | None
     parent_checkpoint_id: str | None
+
+
+class StateUpdated(Struct, kw_only=True):
+    checkpoint: Object
+    configurable: Object
+    checkpoint_id: str
 
 
 class GraphSchemas(Struct, kw_only=True):

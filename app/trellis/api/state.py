@@ -7,11 +7,20 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, wire
+from trellis.api import body, new_run, wire
 from trellis.api.current import rt, tenant_id
-from trellis.api.schemas import CheckpointConfig, HistoryRequest, StateAtCheckpoint
+from trellis.api.schemas import (
+    CheckpointConfig,
+    HistoryRequest,
+    StateAtCheckpoint,
+    StatePatch,
+    StateUpdate,
+    StateUpdates,
+    SuperstepUpdate,
+)
 from trellis.errors import Invalid
-from trellis.services import state
+from trellis.services import state, state_updates
+from trellis.services.state_updates import Update
 from trellis.stream import encoder
 
 blueprint = Blueprint("state", __name__)
@@ -40,6 +49,32 @@ def find(thread_id: str) -> Response:
         subgraphs=bool(wanted.subgraphs),
         select=wanted.select,
     )
+
+
+@blueprint.post("/threads/<thread_id>/state")
+def update(thread_id: str) -> Response:
+    """Change the state of a thread on which nothing runs, as if a node had said it; or copy a checkpoint."""
+    wanted = body.json_body(StateUpdate)
+    change = Update(values=wanted.values, as_node=wanted.as_node)
+    where = _where(wanted.checkpoint, wanted.checkpoint_id)
+    return _update(thread_id, [[change]], where)
+
+
+@blueprint.patch("/threads/<thread_id>/state")
+def patch(thread_id: str) -> Response:
+    """Merge metadata into that of a thread's latest state, while nothing runs on it."""
+    thread_id = body.identifier(thread_id, "thread")
+    metadata = body.metadata(body.json_body(StatePatch).metadata)
+    state_updates.patch_metadata(rt(), tenant_id(), thread_id, metadata)
+    return Response(status=204)
+
+
+@blueprint.post("/threads/<thread_id>/state/bulk")
+def update_many(thread_id: str) -> Response:
+    """Change the state of a thread on which nothing runs, superstep by superstep: all of it, or nothing."""
+    wanted = body.json_body(StateUpdates)
+    supersteps = [[_change(each) for each in step.updates] for step in wanted.supersteps]
+    return _update(thread_id, supersteps, _where(wanted.checkpoint, wanted.checkpoint_id))
 
 
 @blueprint.get("/threads/<thread_id>/history")
@@ -78,7 +113,7 @@ def _history(thread_id: str, wanted: HistoryRequest) -> Response:
         rt(),
         tenant_id(),
         thread_id,
-        where=_where(wanted.checkpoint or CheckpointConfig()),
+        where=_where(wanted.checkpoint),
         before=_before(wanted.before),
         metadata=wanted.metadata or {},
         limit=wanted.limit,
@@ -87,11 +122,25 @@ def _history(thread_id: str, wanted: HistoryRequest) -> Response:
     return wire.raw_answer(encoder.dumps(shown))
 
 
-def _where(checkpoint: CheckpointConfig) -> dict[str, Any]:
+def _update(
+    thread_id: str, supersteps: Sequence[Sequence[Update]], where: Mapping[str, Any]
+) -> Response:
+    thread_id = body.identifier(thread_id, "thread")
+    made = state_updates.update_state(rt(), tenant_id(), thread_id, supersteps, where=where)
+    return wire.answer(wire.updated_state(made))
+
+
+def _change(given: SuperstepUpdate) -> Update:
+    command = new_run.command(given.command)
+    return Update(values=given.values, command=command, as_node=given.as_node)
+
+
+def _where(checkpoint: CheckpointConfig | None, checkpoint_id: str | None = None) -> dict[str, Any]:
     """The checkpoint meant; the thread is always the one of the path."""
+    checkpoint = checkpoint or CheckpointConfig()
     where = {
         "checkpoint_ns": checkpoint.checkpoint_ns,
-        "checkpoint_id": checkpoint.checkpoint_id,
+        "checkpoint_id": checkpoint.checkpoint_id or checkpoint_id,
         "checkpoint_map": checkpoint.checkpoint_map,
     }
     return {key: value for key, value in where.items() if value is not None}

@@ -46,7 +46,7 @@ def info() -> Response:
                 "langsmith": False,
                 "langsmith_tracing_replicas": False,
                 "langsmith_tracing_session_on_runs": False,
-                "strict_resume": False,
+                "strict_resume": True,
             },
             "host": {
                 "kind": "self-hosted",

@@ -37,6 +37,7 @@ RUN_FIELDS = (
     "created_at",
     "updated_at",
     "langsmith_session_name",
+    "cancel_reason",
 )
 STATE_FIELDS = (
     "values",
@@ -51,6 +52,7 @@ STATE_FIELDS = (
     "parent_checkpoint_id",
 )
 _CHECKPOINT_KEYS = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+_UPDATED_KEYS = ("thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map")
 
 
 def answer(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -132,6 +134,7 @@ def run(row: Row) -> dict[str, Any]:
         "created_at": time(row["created_at"]),
         "updated_at": time(row["updated_at"]),
         "langsmith_session_name": None,
+        "cancel_reason": row.get("cancel_reason"),
     }
 
 
@@ -172,6 +175,12 @@ def state(snapshot: Any) -> dict[str, Any]:
         "checkpoint_id": at.get("checkpoint_id") if at else None,
         "parent_checkpoint_id": parent.get("checkpoint_id") if parent else None,
     }
+
+
+def updated_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint that a change of state made, under each of the names that clients look for."""
+    at = {key: checkpoint[key] for key in _UPDATED_KEYS if key in checkpoint}
+    return {"checkpoint": at, "configurable": at, "checkpoint_id": at["checkpoint_id"]}
 
 
 def check_selection(select: Sequence[str] | None) -> None:

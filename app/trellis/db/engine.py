@@ -9,7 +9,13 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import orjson
 import psycopg2.extensions
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -69,6 +75,11 @@ def _check_if_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None
         connection.rollback()
     except psycopg2.Error as error:
         raise DisconnectionError("the connection died while idle") from error
+
+
+def is_of_database(error: BaseException) -> bool:
+    """Whether a failure came from the database, or from our use of it."""
+    return isinstance(error, SQLAlchemyError)
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -234,9 +234,12 @@ def settle_threads(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, P
         statuses=[outcome.thread_status for _, outcome in ends],
         errors=[_json(outcome.error) for _, outcome in ends],
         interrupts=[
-            None if outcome.thread_status is None else _json(outcome.interrupts or {})
+            None
+            if outcome.thread_status is None or outcome.keeps_thread
+            else _json(outcome.interrupts or {})
             for _, outcome in ends
         ],
+        kept=[outcome.keeps_thread for _, outcome in ends],
     )
     return {
         row["thread_id"]: Pending(run_id=row["run_id"], graph_id=row["graph_id"])
@@ -304,6 +307,7 @@ def _settle_buried(tx: Tx, run_id: str, thread_id: str) -> None:
         statuses=["error"],
         errors=[_json({"error": "WorkerLost", "message": f"run {run_id} was given up"})],
         interrupts=["{}"],
+        kept=[False],
     )
 
 

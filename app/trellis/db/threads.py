@@ -104,6 +104,17 @@ def exists(tx: Tx, tenant_id: str, thread_id: str) -> bool:
     return bool(row and row["found"])
 
 
+def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
+    """Metadata, config, fence and the runs in flight of a thread. None means there is no such thread."""
+    return _row(tx, "basis", thread_id=thread_id, tenant_id=tenant_id)
+
+
+def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
+    """Record what a locked thread is after its state was changed, and advance its fence."""
+    params = {"thread_id": thread_id, "status": status, "interrupts": interrupts.decode()}
+    execute(tx, "threads", "settle", params)
+
+
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
     """The channels that are each thread's state; none of a thread whose graph no worker has loaded."""
     params = {"thread_ids": list(thread_ids)}

@@ -261,6 +261,9 @@ class _Session:
         if plan.slots is not None:
             ours["N_JOBS_PER_WORKER"] = str(plan.slots)
         environment = {"TRELLIS_DRAIN_SECONDS": _DRAIN_SECONDS, **os.environ, **ours}
+        if plan.database_url is None:
+            # Emptying it is for the database that this command brought, never for one that it was given.
+            environment["TRELLIS_DEV"] = "1"
         # The web's port; the worker has no use for the one this command may have been given.
         environment.pop("PORT", None)
         return environment

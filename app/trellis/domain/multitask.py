@@ -30,6 +30,8 @@ BUSY = (
 )
 CANCELLED_RUN = "{action} requested via POST /threads/{{thread_id}}/runs/{{run_id}}/cancel"
 CANCELLED_RUNS = "{action} requested via POST /runs/cancel"
+#: Begins the reason of a run that was cancelled because another one took over its input.
+TAKEN = "taken: "
 DISCONNECTED = "client disconnected from the run stream (on_disconnect=cancel)"
 SUPERSEDED = "superseded by run {run_id} (multitask_strategy={strategy})"
 

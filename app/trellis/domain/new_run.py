@@ -33,5 +33,6 @@ class NewRun:
     on_completion: str = "delete"  #: what becomes of a stateless run's thread
     webhook: str | None = None
     feedback_keys: Sequence[str] | None = None
+    strict_resume: bool = False  #: an answer to a question that does not wait fails the run
     headers: Mapping[str, str] = field(default_factory=dict)  #: those allowed into `configurable`
     request_id: str = ""  #: becomes `configurable.langgraph_request_id`

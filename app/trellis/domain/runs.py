@@ -66,6 +66,9 @@ class Outcome:
     thread_status: ThreadStatus | None = ThreadStatus.IDLE  #: None: what it was before the run
     error: Mapping[str, str] | None = None  #: {"error": class name, "message": text}
     interrupts: Mapping[str, Any] | None = None  #: {task_id: [interrupt, …]}
+    keeps_thread: bool = (
+        False  #: the run was refused before its first step: its thread stays as it was
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from trellis.domain.multitask import (
     CANCELLED_RUNS,
     DISCONNECTED,
     SUPERSEDED,
+    TAKEN,
     Action,
     decide,
 )
@@ -30,13 +31,21 @@ _NONE_MATCHES = (
 )
 
 
-def one(rt: Runtime, tenant_id: str, thread_id: str, run_id: str, *, action: Action) -> bool:
+def one(
+    rt: Runtime,
+    tenant_id: str,
+    thread_id: str,
+    run_id: str,
+    *,
+    action: Action,
+    is_taken: bool = False,
+) -> bool:
     """
-    Cancel a run. True means that it is over already, because it had not begun.
+    Cancel a run; `is_taken` because another one took over its input. True: it is over, because it had not begun.
 
     :raises NotFound: there is no such run, or it is over.
     """
-    reason = CANCELLED_RUN.format(action=action)
+    reason = (TAKEN if is_taken else "") + CANCELLED_RUN.format(action=action)
     return _one(rt, tenant_id, thread_id, run_id, action=action, reason=reason)
 
 

@@ -233,7 +233,8 @@ def _compose(
         },
     )
     config["configurable"].setdefault("user_id", "")
-    kwargs = _kwargs(new, assistant, {**config, "metadata": metadata}, temporary=temporary)
+    config["metadata"] = {**new.config.get("metadata", {}), **metadata}
+    kwargs = _kwargs(new, assistant, config, temporary=temporary)
     return {
         "run_id": run_id,
         "thread_id": thread_id,
@@ -273,6 +274,7 @@ def _kwargs(
         "resumable": new.stream_resumable,
         "checkpoint_during": new.durability != "exit",
         "durability": new.durability,
+        "strict_resume": new.strict_resume,
     }
 
 

@@ -40,6 +40,19 @@ def test_dev(running: Any, ask: Any) -> None:
     assert ask(url) == "first"
 
 
+def test_dev__can_be_emptied(running: Any) -> None:
+    url = running.instance().url
+    with get_sync_client(url=url) as client:
+        thread_id = client.threads.create()["thread_id"]
+
+        answer = httpx.post(f"{url}/internal/truncate", json={"threads": True})
+
+        found = client.threads.search(ids=[thread_id])
+
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
+    assert found == []
+
+
 def test_dev__says_what_to_paste_and_it_works(running: Any) -> None:
     running.instance()
     assert running.says("Ctrl-C stops")

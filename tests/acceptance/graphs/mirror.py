@@ -26,6 +26,7 @@ def look(state: State, config: RunnableConfig, runtime: Runtime[Context]):
         "metadata": config["metadata"],
         "tags": config.get("tags"),
         "recursion_limit": config.get("recursion_limit"),
+        "max_concurrency": config.get("max_concurrency"),
         "motto": os.environ.get("ACCEPTANCE_MOTTO"),
     }
     return {"seen": seen}

@@ -68,3 +68,14 @@ test("stop before a node, and go on", async () => {
   assert.deepEqual(stopped, { said: ["hi"] });
   assert.deepEqual(values, { said: ["hi", "compiled"] });
 });
+
+test("a strict answer to a question that does not wait", async () => {
+  const resume = { ["0".repeat(32)]: "wrong" };
+
+  await assert.rejects(
+    client.runs.wait(threadId, "hitl", { command: { resume }, strictResume: true }),
+    /UnknownInterruptError/,
+  );
+
+  assert.equal((await client.threads.get(threadId)).status, "interrupted");
+});

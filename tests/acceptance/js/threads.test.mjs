@@ -58,3 +58,31 @@ test("history, whole and in parts", async () => {
   assert.deepEqual(rest, history.slice(1));
   assert.deepEqual(past, history[1]);
 });
+
+test("update the state, as a node and from a checkpoint", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "hitl", { input: { value: "v" } });
+  const past = (await client.threads.getState(threadId)).parent_checkpoint;
+
+  const made = await client.threads.updateState(threadId, { values: { log: ["by hand"] } });
+  const head = await client.threads.getState(threadId);
+  await client.threads.updateState(threadId, {
+    values: { value: "w" },
+    asNode: "prepare",
+    checkpointId: past.checkpoint_id,
+  });
+  const forked = await client.threads.getState(threadId);
+
+  assert.deepEqual(made.checkpoint, head.checkpoint);
+  assert.deepEqual(head.values.log, ["prepare", "by hand"]);
+  assert.deepEqual([forked.values, forked.next], [{ value: "w", log: [] }, ["ask"]]);
+});
+
+test("patch the metadata of the state", async () => {
+  const threadId = await newThread();
+  await client.runs.wait(threadId, "compiled", { input: { said: [] } });
+
+  await client.threads.patchState(threadId, { reviewed: true });
+
+  assert.equal((await client.threads.getState(threadId)).metadata.reviewed, true);
+});

@@ -149,3 +149,16 @@ def run_graph(rt: Runtime, on_loop: OnLoop) -> Callable[[str, str, str], None]:
         backend.close()
 
     return lambda *given: on_loop(run(*given))
+
+
+@pytest.fixture
+def ran(client: FlaskClient, run_graph: Callable[..., None]) -> Callable[[str, str], str]:
+    """Run a graph on a new thread, as a worker would. Returns the thread's id."""
+
+    def on_new_thread(graph_id: str, value: str) -> str:
+        body = {"metadata": {"graph_id": graph_id}}
+        thread_id: str = client.post("/threads", json=body).get_json()["thread_id"]
+        run_graph(graph_id, thread_id, value)
+        return thread_id
+
+    return on_new_thread

@@ -96,6 +96,8 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"select": "thread_id"},
     {"graph_id": 1},
     {"checkpoint": None},
+    {"values": "x", "as_node": []},
+    {"values": "x", "checkpoint": {"checkpoint_ns": 1}},
     {"before": 1},
     {"before": {}},
 ]

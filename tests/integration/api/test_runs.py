@@ -28,6 +28,7 @@ FIELDS = [
     "created_at",
     "updated_at",
     "langsmith_session_name",
+    "cancel_reason",
 ]
 KWARGS = [
     "input",
@@ -44,6 +45,7 @@ KWARGS = [
     "resumable",
     "checkpoint_during",
     "durability",
+    "strict_resume",
 ]
 #: How the official clients find out what they have created.
 CONTENT_LOCATION = re.compile(r"(/threads/(?P<thread_id>.+))?/runs/(?P<run_id>.+)")
@@ -214,6 +216,19 @@ def test_create_batch(client: FlaskClient, thread_id: str) -> None:
         default_assistant_id("hitl"),
     ]
     assert runs[0]["thread_id"] != thread_id
+
+
+@pytest.mark.parametrize("path", ["/threads/{}/runs", "/runs", "/runs/batch"])
+def test_create__a_client_that_does_not_stay_cannot_hang_up(
+    client: FlaskClient, thread_id: str, path: str, rows: Callable[[], Any]
+) -> None:
+    before = rows()
+    body: Any = {"assistant_id": "echo", "on_disconnect": "cancel"}
+
+    response = client.post(path.format(thread_id), json=[body] if "batch" in path else body)
+
+    assert (response.status_code, "on_disconnect" in response.get_json()["detail"]) == (422, True)
+    assert rows() == before
 
 
 def test_create_batch__all_or_none(client: FlaskClient, rows: Callable[[], Any]) -> None:

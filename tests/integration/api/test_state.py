@@ -27,19 +27,6 @@ Ran = Callable[[str, str], str]
 
 
 @pytest.fixture
-def ran(client: FlaskClient, run_graph: Callable[..., None]) -> Ran:
-    """Run a graph on a new thread, as a worker would. Returns the thread's id."""
-
-    def on_new_thread(graph_id: str, value: str) -> str:
-        body = {"metadata": {"graph_id": graph_id}}
-        thread_id: str = client.post("/threads", json=body).get_json()["thread_id"]
-        run_graph(graph_id, thread_id, value)
-        return thread_id
-
-    return on_new_thread
-
-
-@pytest.fixture
 def state(client: FlaskClient) -> Callable[..., Any]:
     return lambda thread_id, rest="": client.get(f"/threads/{thread_id}/state{rest}").get_json()
 

@@ -81,7 +81,6 @@ def test_durability(fields: dict[str, Any], durability: str) -> None:
     [
         ("feedback_keys", ["a"]),
         ("langsmith_tracer", {"project_name": "p"}),
-        ("strict_resume", True),
     ],
 )
 def test_on_thread__what_cannot_be_honoured_is_refused(name: str, value: Any) -> None:
@@ -148,6 +147,11 @@ def test_config__the_servers_own_keys_are_dropped(key: str) -> None:
     config = parsed(config={"configurable": {key: "mine", "model": "q"}}).config
 
     assert config == {"configurable": {"model": "q"}}
+
+
+def test_config__metadata_that_is_too_large() -> None:
+    with pytest.raises(Invalid, match="metadata is larger than"):
+        parsed(config={"metadata": {"text": "x" * 70_000}})
 
 
 def test_config__and_context_at_once() -> None:

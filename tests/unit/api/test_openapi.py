@@ -24,6 +24,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
                 database_url="postgresql://nowhere/none",
                 redis_url="redis://nowhere",
                 config_path=manifest,
+                dev=True,
             )
         )
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
-from langgraph.types import Command, Interrupt, Send
+from langgraph.types import Command
 
 from trellis.db.runs import Claimed
 from trellis.domain.ids import new_id
@@ -60,22 +60,6 @@ def test_start_of__exit_has_nothing_to_continue_from():
     assert driver.start_of(run) == Command(resume="yes")
 
 
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        ({"resume": None, "update": {"a": 1}}, Command(update={"a": 1})),
-        ({"update": [["a", 1], ["b", 2]]}, Command(update=[("a", 1), ("b", 2)])),
-        ({"goto": ["a", "b"]}, Command(goto=["a", "b"])),
-        ({"goto": {"node": "a", "input": 1}}, Command(goto=Send("a", 1))),
-        ({"goto": [{"node": "a", "input": 1}]}, Command(goto=[Send("a", 1)])),
-        ({"resume": {"id1": "x"}}, Command(resume={"id1": "x"})),
-        ({"resume": False}, Command(resume=False)),
-    ],
-)
-def test_command_of(raw, expected):
-    assert driver.command_of(raw) == expected
-
-
 def test_config_of():
     run = a_run()
 
@@ -86,6 +70,12 @@ def test_config_of():
     assert config["metadata"]["run_attempt"] == 1
     assert config["configurable"]["checkpoint_id"] == "c"
     assert "run_id" not in run.kwargs["config"]["metadata"]
+
+
+def test_config_of__named_by_the_client():
+    run = a_run(config={"configurable": {}, "run_name": "mine"})
+
+    assert driver.config_of(run)["run_name"] == "mine"
 
 
 def test_config_of__a_later_attempt_goes_on_from_the_head_of_the_fork():
@@ -104,17 +94,3 @@ def test_context_of__a_dataclass_gets_only_what_it_knows():
 
     assert driver.context_of(graph, {"model": "x", "other": 1}) == {"model": "x"}
     assert driver.context_of(SimpleNamespace(context_schema=None), {"a": 1}) == {"a": 1}
-
-
-def test_interrupts_of__a_subgraphs_stand_under_the_inner_task():
-    question = Interrupt(value="ok?", id="i1")
-    inner = SimpleNamespace(id="inner", interrupts=[question], state=None)
-    outer = SimpleNamespace(id="outer", interrupts=[question], state=SimpleNamespace(tasks=[inner]))
-    alone = SimpleNamespace(id="alone", interrupts=[question], state=None)
-
-    found = driver.interrupts_of([outer, alone])
-
-    assert found == {
-        "inner": [{"id": "i1", "value": "ok?"}],
-        "alone": [{"id": "i1", "value": "ok?"}],
-    }

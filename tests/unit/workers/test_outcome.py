@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from trellis.domain.runs import RunStatus, ThreadStatus
+from trellis.errors import UnknownInterruptError
 from trellis_workers import outcome
 
 
@@ -25,6 +26,14 @@ def test_of_exception():
 
     assert ended.thread_status == ThreadStatus.ERROR
     assert ended.error == {"error": "ValueError", "message": "boom"}
+
+
+def test_of_exception__a_refused_answer_leaves_the_thread_as_it_was():
+    ended = outcome.of_exception(UnknownInterruptError("no"))
+
+    assert (ended.status, ended.keeps_thread) == (RunStatus.ERROR, True)
+    assert ended.error == {"error": "UnknownInterruptError", "message": "no"}
+    assert not outcome.of_exception(ValueError("boom")).keeps_thread
 
 
 def test_of_exception__text_that_postgres_cannot_hold():

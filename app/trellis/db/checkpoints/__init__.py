@@ -15,7 +15,7 @@ their identity: an element that a node changed in place makes the list be writte
 This package can be imported without langgraph; `saver` and `growth` cannot.
 """
 
-from trellis.db.checkpoints.backend import Backend, DirectBackend
+from trellis.db.checkpoints.backend import Backend, DirectBackend, StagedBackend
 from trellis.db.checkpoints.cache import Cache
 from trellis.db.checkpoints.load import Key, Stored, load
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert
@@ -23,6 +23,7 @@ from trellis.db.checkpoints.upkeep import (
     copy_thread,
     delete_for_runs,
     delete_threads,
+    patch_latest,
     prune,
     roll_back,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "DirectBackend",
     "Key",
     "Rows",
+    "StagedBackend",
     "Stored",
     "WriteRow",
     "copy_thread",
@@ -43,6 +45,7 @@ __all__ = [
     "delete_threads",
     "insert",
     "load",
+    "patch_latest",
     "plain_values",
     "plain_values_at",
     "prune",

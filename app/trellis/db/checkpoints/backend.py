@@ -34,7 +34,7 @@ class Backend(Protocol):
 
 
 class DirectBackend(Backend):
-    """One transaction per call, in order, fenced by nothing: for state updates through the API, and for tests."""
+    """One transaction per call, in order, fenced by nothing: for reads through the API, and for tests."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -56,6 +56,27 @@ class DirectBackend(Backend):
 
     def _in_transaction(self, query: Callable[[Tx], T]) -> T:
         with self._engine.begin() as tx:
+            return query(tx)
+
+
+class StagedBackend(DirectBackend):
+    """
+    Keeps what is written in memory until its owner stores `rows`. Reads see it as if it were stored; nobody else does.
+
+    While user code works out an update, no transaction is open and no lock is held.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.rows = Rows()
+
+    def write(self, rows: Rows) -> Future[None]:
+        return self._executor.submit(self.rows.extend, rows)
+
+    def _in_transaction(self, query: Callable[[Tx], T]) -> T:
+        # Never committed: the rows are there for this query only.
+        with self._engine.connect() as tx:
+            insert(tx, self.rows)
             return query(tx)
 
 

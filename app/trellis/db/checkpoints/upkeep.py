@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from trellis.db.checkpoints.codec import as_uuid, unpack_body
+from trellis.db.checkpoints.codec import as_uuid, to_json, unpack_body
 from trellis.db.checkpoints.history import ancestors
 from trellis.db.checkpoints.load import Key, blobs_of, columns
 from trellis.db.engine import Tx
@@ -39,6 +39,12 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
     for statement in ("restore_writes", "delete_writes"):
         execute(tx, "checkpoints", statement, ids)
     delete_for_runs(tx, [run_id])
+
+
+def patch_latest(tx: Tx, thread_id: str, metadata: Mapping[str, Any]) -> bool:
+    """Merge metadata into that of a thread's latest checkpoint. False means that it has none."""
+    params = {"thread_id": thread_id, "metadata": to_json(metadata)}
+    return execute(tx, "checkpoints", "patch_latest", params).rowcount > 0
 
 
 def copy_thread(tx: Tx, source: str, target: str) -> None:
@@ -87,6 +93,8 @@ def _needed(tx: Tx, newest: Sequence[Any]) -> Iterable[_Id]:
 def _delete(tx: Tx, ids: Sequence[_Id]) -> None:
     if not ids:
         return
+    threads = {"thread_ids": sorted({thread_id for thread_id, _, _ in ids})}
+    tx.exec_driver_sql(sql("checkpoints", "advance"), threads)
     names = ("thread_id", "checkpoint_ns", "checkpoint_id")
     tx.exec_driver_sql(sql("checkpoints", "delete_checkpoints"), columns(ids, names))
     _sweep(tx, sorted({(thread_id, ns) for thread_id, ns, _ in ids}))

@@ -105,6 +105,18 @@ SELECT thread_id::text, checkpoint_ns, checkpoint_id, parent_checkpoint_id, body
  ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC
  LIMIT %(limit)s
 
+-- name: patch_latest
+UPDATE checkpoint
+   SET metadata = metadata || %(metadata)s::jsonb
+ WHERE thread_id = %(thread_id)s::uuid
+   AND checkpoint_ns = ''
+   AND checkpoint_id = (SELECT c.checkpoint_id
+                          FROM checkpoint c
+                         WHERE c.thread_id = %(thread_id)s::uuid
+                           AND c.checkpoint_ns = ''
+                         ORDER BY c.checkpoint_id DESC
+                         LIMIT 1)
+
 -- name: ancestors
 -- The checkpoint's parent, its parent, and so on, nearest first, as far as asked.
 WITH RECURSIVE up AS (
@@ -215,6 +227,12 @@ DELETE FROM checkpoint_write w
  WHERE w.thread_id = n.thread_id
    AND w.checkpoint_ns = n.checkpoint_ns
    AND w.checkpoint_id = n.checkpoint_id
+
+-- name: advance
+-- A state update that was worked out on what is deleted here must not count.
+UPDATE thread
+   SET fence = fence + 1
+ WHERE thread_id = ANY(%(thread_ids)s::uuid[])
 
 -- name: blob_keys
 SELECT b.thread_id::text, b.checkpoint_ns, b.channel, b.version, b.base_version

@@ -57,7 +57,7 @@ RETURNING created_at, updated_at
 
 -- name: get
 SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
-       created_at, updated_at, error, attempt, fence
+       created_at, updated_at, error, attempt, fence, cancel_reason
   FROM run
  WHERE run_id = %(run_id)s::uuid
    AND thread_id = %(thread_id)s::uuid
@@ -66,14 +66,14 @@ SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, st
 -- name: find
 -- A run by its id alone, as stateless clients know it.
 SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
-       created_at, updated_at, error, attempt, fence
+       created_at, updated_at, error, attempt, fence, cancel_reason
   FROM run
  WHERE run_id = %(run_id)s::uuid
    AND tenant_id = %(tenant_id)s
 
 -- name: list
 SELECT run_id::text, thread_id::text, assistant_id::text, graph_id, metadata, status, kwargs, multitask_strategy,
-       created_at, updated_at, error, attempt, fence
+       created_at, updated_at, error, attempt, fence, cancel_reason
   FROM run
  WHERE thread_id = %(thread_id)s::uuid
    AND tenant_id = %(tenant_id)s
@@ -196,20 +196,23 @@ SELECT run_id::text, fence, status, cancel_action, cancel_reason
 
 -- name: settle_threads
 -- After a finish: what the threads are now, and which run each has next. Without a status the run has been rolled
--- back, and the thread is what it was before; one that had failed still has nodes to go on with.
+-- back, and the thread is what it was before; one that had failed still has nodes to go on with. A run that was
+-- refused leaves its thread as it was.
 UPDATE thread
    SET status = CASE WHEN n.run_id IS NULL THEN rest.status ELSE 'busy' END,
        rest_status = rest.status,
-       error = o.error,
+       error = CASE WHEN o.kept THEN thread.error ELSE o.error END,
        interrupts = coalesce(o.interrupts, thread.interrupts),
        updated_at = clock_timestamp(),
        state_updated_at = clock_timestamp(),
        expires_at = clock_timestamp() + CASE WHEN thread.temporary THEN interval '2 minutes'
                                              ELSE thread.ttl_minutes * interval '1 minute' END
-  FROM unnest(%(thread_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(interrupts)s::json[])
-       AS o (thread_id, status, error, interrupts)
+  FROM unnest(%(thread_ids)s::uuid[], %(statuses)s::text[], %(errors)s::jsonb[], %(interrupts)s::json[],
+              %(kept)s::boolean[])
+       AS o (thread_id, status, error, interrupts, kept)
   JOIN thread AS old ON old.thread_id = o.thread_id
- CROSS JOIN LATERAL (SELECT CASE WHEN o.status IS NOT NULL THEN o.status
+ CROSS JOIN LATERAL (SELECT CASE WHEN o.kept THEN old.rest_status
+                                 WHEN o.status IS NOT NULL THEN o.status
                                  WHEN old.rest_status = 'idle' THEN 'idle'
                                  WHEN EXISTS (SELECT 1 FROM checkpoint c WHERE c.thread_id = o.thread_id)
                                  THEN 'interrupted'

@@ -52,3 +52,31 @@ SELECT EXISTS (SELECT 1 FROM checkpoint WHERE thread_id = %(thread_id)s::uuid) A
 -- name: interrupts
 -- Of a temporary thread too: whoever waits for its run is told.
 SELECT interrupts FROM thread WHERE thread_id = %(thread_id)s::uuid
+
+-- name: basis
+-- What a change of a thread's state begins with, and is checked against again under the thread's lock. Every claim,
+-- every change of state and every deletion of checkpoints makes the fence another.
+SELECT t.metadata, t.config, t.fence,
+       ARRAY(SELECT r.run_id::text
+               FROM run r
+              WHERE r.thread_id = t.thread_id
+                AND r.status IN ('pending', 'running')
+              ORDER BY r.seq
+              LIMIT 10) AS in_flight
+  FROM thread t
+ WHERE t.thread_id = %(thread_id)s::uuid
+   AND t.tenant_id = %(tenant_id)s
+   AND NOT t.temporary
+
+-- name: settle
+-- After a change of state on which nothing ran: whoever held an older fence writes nothing any more.
+UPDATE thread
+   SET fence = fence + 1,
+       status = %(status)s,
+       rest_status = %(status)s,
+       error = NULL,
+       interrupts = %(interrupts)s::json,
+       updated_at = clock_timestamp(),
+       state_updated_at = clock_timestamp(),
+       expires_at = clock_timestamp() + ttl_minutes * interval '1 minute'
+ WHERE thread_id = %(thread_id)s::uuid

@@ -1,0 +1,88 @@
+"""Lends a thread's graph to a request: the one place where the web process loads user code."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from trellis.db.checkpoints import DirectBackend
+from trellis.errors import Unavailable
+from trellis.runtime import Runtime
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from langgraph.pregel import Pregel
+    from langgraph_sdk.runtime import AccessContext
+
+    from trellis.graphs.registry import Registry
+
+    Graph: TypeAlias = Pregel[Any, Any, Any, Any]
+    Use: TypeAlias = Callable[[Graph], Awaitable[T]]
+
+#: A state of many megabytes takes its time, but not for ever.
+_PATIENCE_SECONDS = 60
+
+
+def with_graph(
+    rt: Runtime,
+    graph_id: str,
+    config: Mapping[str, Any],
+    use: Use[T],
+    *,
+    backend: DirectBackend,
+    access_context: AccessContext,
+) -> T:
+    """
+    Call `use` on the process's loop with a graph whose checkpoints are the backend's, and close the backend.
+
+    :raises NotFound: no such graph is declared.
+    :raises GraphLoadError: it could not be imported.
+    """
+    if rt.loop is None:
+        raise Unavailable("The server is starting. Try again.")
+    lending = _lend(rt, graph_id, config, use, backend, access_context)
+    work = asyncio.run_coroutine_threadsafe(lending, rt.loop)
+    try:
+        return work.result(_PATIENCE_SECONDS)
+    except TimeoutError:
+        work.cancel()
+        raise Unavailable("The graph took too long with the state. Try again.") from None
+
+
+async def _lend(
+    rt: Runtime,
+    graph_id: str,
+    config: Mapping[str, Any],
+    use: Use[T],
+    backend: DirectBackend,
+    access_context: AccessContext,
+) -> T:
+    try:
+        registry = await asyncio.to_thread(_import_langgraph, rt)
+        async with registry.open(graph_id, config=config, access_context=access_context) as graph:
+            return await use(_equipped(graph, backend))
+    finally:
+        # In a thread: a query that was given up may still be running.
+        await asyncio.to_thread(backend.close)
+
+
+def _equipped(graph: Graph, backend: DirectBackend) -> Graph:
+    from trellis.db.checkpoints.saver import Saver
+    from trellis.db.serde import serializer
+    from trellis.db.state_types import state_types
+
+    # Not Pregel.copy(): it drops the mappers of pydantic states.
+    equipped = copy.copy(graph)
+    equipped.checkpointer = Saver(backend, serde=serializer(state_types(graph)))
+    return equipped
+
+
+def _import_langgraph(rt: Runtime) -> Registry:
+    """In a thread, because the first time it takes a second, in which the loop must go on."""
+    import_module("trellis.db.checkpoints.saver")
+    import_module("trellis.db.serde")
+    return rt.registry

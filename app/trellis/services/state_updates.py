@@ -1,0 +1,216 @@
+"""
+Changes of a thread's state by hand, while nothing runs on it.
+
+A change is worked out by the graph on what is stored, in memory, with no lock held and no transaction open: it may
+call the user's code. Then it is stored in one transaction under the thread's lock, if nothing has changed since
+(the thread's fence tells), and otherwise worked out anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from trellis.db import cancel as run_locks
+from trellis.db import checkpoints
+from trellis.db import threads as rows
+from trellis.db.checkpoints import StagedBackend
+from trellis.db.engine import Tx, is_of_database
+from trellis.domain import interrupts
+from trellis.domain.failures import describe
+from trellis.domain.runs import ThreadStatus
+from trellis.errors import BadRequest, Conflict, Invalid, NotFound, ThreadNotFound, TrellisError
+from trellis.runtime import Runtime
+from trellis.services import lending
+from trellis.stream import encoder
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.types import StateUpdate
+
+    from trellis.services.lending import Graph
+
+Row = Mapping[str, Any]
+
+#: What LangGraph, and our own readers, rely on in a checkpoint's metadata.
+_RESERVED = frozenset(
+    {"source", "step", "parents", "run_id", "thread_id", "counters_since_delta_snapshot"}
+)
+#: How often a change is worked out because something else came in between. Each time, somebody else's was stored.
+_TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What one node is to have said."""
+
+    values: Any = None
+    command: Mapping[str, Any] | None = None  #: instead of values: update, goto
+    as_node: str | None = None  #: None: the node that spoke last, if there is but one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Worked:
+    """A change that was worked out, and what it makes of the thread."""
+
+    checkpoint: Mapping[str, Any]
+    status: ThreadStatus
+    interrupts: bytes
+
+
+def update_state(
+    rt: Runtime,
+    tenant_id: str,
+    thread_id: str,
+    supersteps: Sequence[Sequence[Update]],
+    *,
+    where: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """
+    Change a thread's state as if nodes had said something, superstep by superstep: all of it, or nothing.
+
+    `where` names the checkpoint to branch from, or the namespace of a subgraph; the default is the thread's head.
+    Returns the new checkpoint as clients know it.
+
+    :raises ThreadNotFound: there is no such thread.
+    :raises NotFound: there is no such checkpoint.
+    :raises Conflict: a run of the thread is not over.
+    :raises BadRequest: the thread has no graph yet, or the graph refuses the change.
+    :raises GraphLoadError: its graph could not be imported.
+    """
+    for _ in range(_TRIES):
+        with rt.autocommit.connect() as tx:
+            thread = _idle(tx, tenant_id, thread_id)
+        staged = StagedBackend(rt.engine)
+        worked = _work_out(rt, thread, thread_id, supersteps, where or {}, staged)
+        with rt.engine.begin() as tx:
+            if _store(tx, tenant_id, thread_id, staged, worked, fence=thread["fence"]):
+                return worked.checkpoint
+    raise Conflict(f"Thread {thread_id} changes all the time. Try again.")
+
+
+def patch_metadata(
+    rt: Runtime, tenant_id: str, thread_id: str, metadata: Mapping[str, Any]
+) -> None:
+    """
+    Merge metadata into that of a thread's latest checkpoint.
+
+    :raises ThreadNotFound: there is no such thread.
+    :raises NotFound: nothing was saved on it yet.
+    :raises Conflict: a run of the thread is not over.
+    :raises Invalid: a key is the server's to set.
+    """
+    if reserved := sorted(_RESERVED & metadata.keys()):
+        raise Invalid(f"metadata may not set {', '.join(reserved)}: the server does. Leave it out.")
+    with rt.engine.begin() as tx:
+        if not run_locks.lock_thread(tx, tenant_id, thread_id):
+            raise ThreadNotFound(thread_id)
+        _idle(tx, tenant_id, thread_id)
+        if not checkpoints.patch_latest(tx, thread_id, metadata):
+            raise NotFound(f"Nothing was saved on thread {thread_id} yet")
+
+
+def _idle(tx: Tx, tenant_id: str, thread_id: str) -> Row:
+    thread = rows.basis(tx, tenant_id, thread_id)
+    if thread is None:
+        raise ThreadNotFound(thread_id)
+    if thread["in_flight"]:
+        raise Conflict(
+            f"Thread {thread_id} has in-flight runs: {', '.join(thread['in_flight'])}. "
+            "Wait for them, or cancel them, before changing its state."
+        )
+    return thread
+
+
+def _work_out(
+    rt: Runtime,
+    thread: Row,
+    thread_id: str,
+    supersteps: Sequence[Sequence[Update]],
+    where: Mapping[str, Any],
+    staged: StagedBackend,
+) -> _Worked:
+    graph_id = thread["metadata"].get("graph_id")
+    if not isinstance(graph_id, str):
+        raise BadRequest(
+            f"Thread '{thread_id}' has no assigned graph ID. Run an assistant on it first, or set "
+            "graph_id in its metadata."
+        )
+    head: RunnableConfig = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+    config: RunnableConfig = {
+        "configurable": {**head["configurable"], **where},
+        "metadata": {"graph_id": graph_id},
+    }
+
+    async def work(graph: Graph) -> _Worked:
+        made = await _applied(graph, config, supersteps)
+        snapshot = await graph.aget_state(head, subgraphs=True)
+        questions = interrupts.of_tasks(snapshot.tasks)
+        return _Worked(
+            checkpoint=made["configurable"],
+            status=interrupts.rest_status(snapshot.next, questions),
+            interrupts=encoder.dumps(questions),
+        )
+
+    return lending.with_graph(
+        rt,
+        graph_id,
+        {**thread["config"], "configurable": {"thread_id": thread_id}},
+        work,
+        backend=staged,
+        access_context="threads.update",
+    )
+
+
+async def _applied(
+    graph: Graph, config: RunnableConfig, supersteps: Sequence[Sequence[Update]]
+) -> RunnableConfig:
+    saver = cast(Any, graph.checkpointer)
+    checkpoint_id = config["configurable"].get("checkpoint_id")
+    if checkpoint_id is not None and await saver.aget_tuple(config) is None:
+        raise NotFound(f"Checkpoint {checkpoint_id[:100]} not found on this thread")
+    updates = [[_native(update) for update in superstep] for superstep in supersteps]
+    try:
+        return await graph.abulk_update_state(config, updates)
+    # The edge to the user's reducers, validators and conditional edges: what they refuse, the client is told.
+    except Exception as error:
+        if isinstance(error, TrellisError) or is_of_database(error):
+            raise
+        raise BadRequest(_reason(error)) from error
+
+
+def _native(update: Update) -> StateUpdate:
+    from langgraph.types import StateUpdate
+
+    from trellis.graphs.commands import command_of
+
+    values = update.values if update.command is None else command_of(update.command)
+    return StateUpdate(cast(Any, values), update.as_node)
+
+
+def _reason(error: Exception) -> str:
+    from langgraph.errors import InvalidUpdateError
+
+    told = describe(error)
+    is_plain = isinstance(error, InvalidUpdateError)
+    return told["message"] if is_plain else f"{told['error']}: {told['message']}"
+
+
+def _store(
+    tx: Tx,
+    tenant_id: str,
+    thread_id: str,
+    staged: StagedBackend,
+    worked: _Worked,
+    *,
+    fence: int,
+) -> bool:
+    """Store what was worked out. False means that the thread is another by now, and nothing was written."""
+    if not run_locks.lock_thread(tx, tenant_id, thread_id):
+        raise ThreadNotFound(thread_id)
+    if _idle(tx, tenant_id, thread_id)["fence"] != fence:
+        return False
+    checkpoints.insert(tx, staged.rows)
+    rows.settle(tx, thread_id, status=str(worked.status), interrupts=worked.interrupts)
+    return True
