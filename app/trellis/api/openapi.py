@@ -61,6 +61,15 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "openapi.document": Operation(gives=schemas.Object),
     "openapi.page": Operation(media="text/html"),
+    "assistants.create": Operation(takes=schemas.AssistantCreate, gives=schemas.Assistant),
+    "assistants.patch": Operation(takes=schemas.AssistantPatch, gives=schemas.Assistant),
+    "assistants.delete": Operation(query={"delete_threads": _FLAG}, status=204),
+    "assistants.versions": Operation(
+        takes=schemas.AssistantVersionsSearch, gives=list[schemas.AssistantVersion]
+    ),
+    "assistants.set_latest": Operation(
+        takes=schemas.AssistantVersionChange, gives=schemas.Assistant
+    ),
     "assistants.get": Operation(gives=schemas.Assistant),
     "assistants.search": Operation(takes=schemas.AssistantSearch, gives=list[schemas.Assistant]),
     "assistants.count": Operation(takes=schemas.AssistantCount, gives=int),

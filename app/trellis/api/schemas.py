@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Object = dict[str, Any]
 Count = Annotated[int, Meta(ge=1, le=1000)]
@@ -73,6 +73,45 @@ class ThreadSearch(ThreadCount, kw_only=True):
     extract: dict[str, str] | None = None
 
 
+class Config(Struct, kw_only=True):
+    tags: list[str] | None = None
+    recursion_limit: int | None = None
+    configurable: Object | None = None
+    metadata: Object | None = None
+    run_name: str | None = None
+    max_concurrency: int | None = None
+
+
+class AssistantCreate(Struct, kw_only=True):
+    graph_id: str
+    assistant_id: str | None = None
+    config: Config | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+    name: str | None = None
+    description: str | None = None
+
+
+class AssistantPatch(Struct, kw_only=True):
+    graph_id: str | None = None
+    config: Config | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    name: str | None = None
+    description: str | UnsetType | None = UNSET
+
+
+class AssistantVersionChange(Struct, kw_only=True):
+    version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class AssistantVersionsSearch(Struct, kw_only=True):
+    metadata: Object | None = None
+    limit: Count = 10
+    offset: Offset = 0
+
+
 class AssistantCount(Struct, kw_only=True):
     metadata: Object | None = None
     graph_id: str | None = None
@@ -133,15 +172,6 @@ class HistoryRequest(Struct, kw_only=True):
     metadata: Object | None = None
     checkpoint: CheckpointConfig | None = None
     select: list[str] | None = None
-
-
-class Config(Struct, kw_only=True):
-    tags: list[str] | None = None
-    recursion_limit: int | None = None
-    configurable: Object | None = None
-    metadata: Object | None = None
-    run_name: str | None = None
-    max_concurrency: int | None = None
 
 
 class Command(Struct, kw_only=True):
@@ -253,6 +283,18 @@ class Assistant(Struct, kw_only=True):
     created_at: str
     updated_at: str
     version: int
+    description: str | None
+
+
+class AssistantVersion(Struct, kw_only=True):
+    assistant_id: str
+    version: int
+    graph_id: str
+    config: Object
+    context: Object
+    metadata: Object
+    created_at: str
+    name: str
     description: str | None
 
 

@@ -97,6 +97,11 @@ def assistant(row: Row) -> dict[str, Any]:
     }
 
 
+def assistant_version(row: Row) -> dict[str, Any]:
+    """A version of an assistant."""
+    return {**row, "created_at": time(row["created_at"])}
+
+
 def graph_schemas(row: Row) -> dict[str, Any]:
     """The schemas of a graph; one that cannot be told is null."""
     kinds = ("input", "output", "state", "config", "context")

@@ -145,6 +145,12 @@ def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]
     return cast("Sequence[Row]", found)
 
 
+def find(tx: Tx, tenant_id: str, *, query: Query, limit: int) -> list[str]:
+    """The ids of some threads that match, in no order."""
+    statement = _matching(select(_thread_id()), tenant_id, query).limit(limit)
+    return list(tx.execute(statement).scalars())
+
+
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
     """How many threads match."""
     statement = _matching(select(func.count()).select_from(_THREAD), tenant_id, query)
