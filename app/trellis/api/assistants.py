@@ -22,7 +22,7 @@ from trellis.api.schemas import (
 from trellis.db.assistants import Query
 from trellis.domain.ids import default_assistant_id, new_id
 from trellis.domain.pages import Page
-from trellis.errors import NotSupported
+from trellis.errors import Invalid
 from trellis.services import assistants
 from trellis.services.assistants import Change, New
 
@@ -119,11 +119,38 @@ def graph(assistant_id: str) -> Response:
     if assistant_id in rt().manifest.graphs:
         assistant_id = default_assistant_id(assistant_id)
     assistant_id = _assistant_id(assistant_id)
-    if request.args.get("xray", "false").lower() != "false":
-        raise NotSupported("xray is not supported yet by this version. Leave it out.")
-    return wire.answer(
-        assistants.describe_graph(rt(), tenant_id(), assistant_id)["info"]["drawing"]
+    return wire.answer(assistants.draw(rt(), tenant_id(), assistant_id, xray=_xray()))
+
+
+@blueprint.get("/assistants/<assistant_id>/subgraphs")
+def subgraphs(assistant_id: str) -> Response:
+    """Get the schemas of a graph's subgraphs by namespace; recurse for those inside them."""
+    return _subgraphs(assistant_id, None)
+
+
+@blueprint.get("/assistants/<assistant_id>/subgraphs/<namespace>")
+def subgraph(assistant_id: str, namespace: str) -> Response:
+    """Get the schemas of the subgraph at a namespace; of one inside another only with recurse."""
+    return _subgraphs(assistant_id, namespace)
+
+
+def _subgraphs(assistant_id: str, namespace: str | None) -> Response:
+    assistant_id = _assistant_id(assistant_id)
+    recurse = body.flag("recurse")
+    found = assistants.subgraphs(
+        rt(), tenant_id(), assistant_id, namespace=namespace, recurse=recurse
     )
+    return wire.answer({name: wire.schemas(row) for name, row in found.items()})
+
+
+def _xray() -> int | None:
+    """How deep to look into subgraphs. None: all the way."""
+    given = request.args.get("xray", "false").lower()
+    if given in ("true", "false"):
+        return None if given == "true" else 0
+    if given.isascii() and given.isdecimal() and len(given) < 10 and int(given) > 0:
+        return int(given)
+    raise Invalid("Invalid xray value")
 
 
 @blueprint.post("/assistants/search")

@@ -74,9 +74,16 @@ OPERATIONS: Mapping[str, Operation] = {
     "assistants.search": Operation(takes=schemas.AssistantSearch, gives=list[schemas.Assistant]),
     "assistants.count": Operation(takes=schemas.AssistantCount, gives=int),
     "assistants.graph": Operation(
-        gives=schemas.Object, query={"xray": {"type": ["boolean", "integer"], "default": False}}
+        gives=schemas.Object,
+        query={"xray": {"type": ["boolean", "integer"], "minimum": 1, "default": False}},
     ),
     "assistants.graph_schemas": Operation(gives=schemas.GraphSchemas),
+    "assistants.subgraphs": Operation(
+        gives=dict[str, schemas.SubgraphSchemas], query={"recurse": _FLAG}
+    ),
+    "assistants.subgraph": Operation(
+        gives=dict[str, schemas.SubgraphSchemas], query={"recurse": _FLAG}
+    ),
     "threads.create": Operation(takes=schemas.ThreadCreate, gives=schemas.Thread, once=True),
     "threads.get": Operation(
         gives=schemas.Thread, query={"include": {"type": "string", "enum": ["ttl"]}}
@@ -185,7 +192,9 @@ def _operation(
 def _parameters(rule: Rule, operation: Operation) -> Iterable[dict[str, Any]]:
     for name in _ARGUMENT.findall(rule.rule):
         kind = (
-            {"type": "string"} if name == "checkpoint_id" else {"type": "string", "format": "uuid"}
+            _TEXT
+            if name in ("checkpoint_id", "namespace")
+            else {"type": "string", "format": "uuid"}
         )
         yield {"name": name, "in": "path", "required": True, "schema": kind}
     for name, schema in (operation.query or {}).items():

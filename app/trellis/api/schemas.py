@@ -362,10 +362,13 @@ class StateUpdated(Struct, kw_only=True):
     checkpoint_id: str
 
 
-class GraphSchemas(Struct, kw_only=True):
-    graph_id: str
+class SubgraphSchemas(Struct, kw_only=True):
     input_schema: Object | None
     output_schema: Object | None
     state_schema: Object | None
     config_schema: Object | None
     context_schema: Object | None
+
+
+class GraphSchemas(SubgraphSchemas, kw_only=True):
+    graph_id: str

@@ -103,10 +103,14 @@ def assistant_version(row: Row) -> dict[str, Any]:
 
 
 def graph_schemas(row: Row) -> dict[str, Any]:
-    """The schemas of a graph; one that cannot be told is null."""
+    """The schemas of a graph."""
+    return {"graph_id": row["graph_id"], **schemas(row["info"])}
+
+
+def schemas(info: Row) -> dict[str, Any]:
+    """The schemas of a graph or a subgraph; one that cannot be told is null."""
     kinds = ("input", "output", "state", "config", "context")
-    schemas = {f"{kind}_schema": row["info"].get(f"{kind}_schema") for kind in kinds}
-    return {"graph_id": row["graph_id"], **schemas}
+    return {f"{kind}_schema": info.get(f"{kind}_schema") for kind in kinds}
 
 
 def thread(row: Row, values: Any, *, with_ttl: bool = False) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from trellis.db import assistants
 from trellis.db import threads as thread_rows
@@ -12,7 +12,7 @@ from trellis.db.assistants import Query
 from trellis.db.engine import Tx
 from trellis.domain.assistants import aligned
 from trellis.domain.pages import Page
-from trellis.errors import Conflict, GraphLoadError, NotFound, Unavailable
+from trellis.errors import Conflict, GraphLoadError, Invalid, NotFound, Unavailable
 from trellis.runtime import Runtime
 from trellis.services import cancel
 
@@ -205,6 +205,33 @@ def describe_graph(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
     if graph is None or graph["info"] is None:
         raise Unavailable(f"No worker has loaded the graph '{assistant['graph_id']}' yet.")
     return graph
+
+
+def draw(rt: Runtime, tenant_id: str, assistant_id: str, *, xray: int | None) -> Row:
+    """
+    The drawing of an assistant's graph, with subgraphs as deep as `xray` says; None means all of them, 0 none.
+
+    :raises Invalid: the graph cannot be drawn.
+    """
+    graph = describe_graph(rt, tenant_id, assistant_id)
+    info = graph["info"]
+    drawings = [info["drawing"], *(info.get("xrays") or ())]
+    drawing = drawings[-1] if xray is None else drawings[min(xray, len(drawings) - 1)]
+    if drawing is None:
+        raise Invalid(f"The graph '{graph['graph_id']}' cannot be drawn.")
+    return cast(Row, drawing)
+
+
+def subgraphs(
+    rt: Runtime, tenant_id: str, assistant_id: str, *, namespace: str | None, recurse: bool
+) -> dict[str, Row]:
+    """The schemas of a graph's subgraphs by namespace: the immediate ones, all of them, or the one that is named."""
+    found = describe_graph(rt, tenant_id, assistant_id)["info"].get("subgraphs") or {}
+    return {
+        name: schemas
+        for name, schemas in found.items()
+        if namespace in (None, name) and (recurse or "|" not in name)
+    }
 
 
 def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
