@@ -70,7 +70,12 @@ class ThreadSearch(ThreadCount, kw_only=True):
         ]
         | None
     ) = None
-    extract: dict[str, str] | None = None
+    extract: Annotated[dict[str, str], Meta(max_length=10)] | None = None
+
+
+class ThreadPrune(Struct, kw_only=True):
+    thread_ids: Annotated[list[str], Meta(max_length=1000)]
+    strategy: Literal["delete", "keep_latest"] = "delete"
 
 
 class Config(Struct, kw_only=True):
@@ -316,6 +321,33 @@ class Thread(Struct, kw_only=True, omit_defaults=True):
     error: Object | None
     interrupts: dict[str, list[Object]]
     ttl: Ttl | None = None
+    extracted: Object | None = None
+
+
+class Pruned(Struct, kw_only=True):
+    pruned_count: int
+
+
+class Stored(Struct, kw_only=True):
+    count: int
+    bytes: int
+
+
+class StoredVersions(Struct, kw_only=True):
+    versions: int
+    bytes: int
+
+
+class StoredValues(Stored, kw_only=True):
+    by_channel: dict[str, StoredVersions]
+
+
+class ThreadStorage(Struct, kw_only=True):
+    thread_id: str
+    total_bytes: int
+    checkpoints: Stored
+    channel_values: StoredValues
+    pending_writes: Stored
 
 
 class Run(Struct, kw_only=True):

@@ -130,6 +130,22 @@ def thread(row: Row, values: Any, *, with_ttl: bool = False) -> dict[str, Any]:
     return {**shown, "ttl": _ttl(row)} if with_ttl else shown
 
 
+def storage(thread_id: str, row: Row) -> dict[str, Any]:
+    """What a thread takes in the database."""
+    by_channel = row["by_channel"]
+    values = {
+        "count": sum(each["versions"] for each in by_channel.values()),
+        "bytes": sum(each["bytes"] for each in by_channel.values()),
+    }
+    return {
+        "thread_id": thread_id,
+        "total_bytes": row["checkpoint_bytes"] + values["bytes"] + row["write_bytes"],
+        "checkpoints": {"count": row["checkpoint_count"], "bytes": row["checkpoint_bytes"]},
+        "channel_values": {**values, "by_channel": by_channel},
+        "pending_writes": {"count": row["write_count"], "bytes": row["write_bytes"]},
+    }
+
+
 def run(row: Row) -> dict[str, Any]:
     """A run. Its kwargs are stored as they are shown."""
     return {

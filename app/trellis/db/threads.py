@@ -18,6 +18,7 @@ from trellis.db.queries import Row
 from trellis.db.statements import sql
 from trellis.domain.pages import Page
 
+_rows = partial(queries.rows, "threads")
 _row = partial(queries.row, "threads")
 
 _THREAD = table(
@@ -57,6 +58,8 @@ class Query:
     ids: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: str | None = None
+    #: Contained in the thread's values. Not for this module: only reading them tells.
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -136,18 +139,19 @@ def has_checkpoints(tx: Tx, thread_id: str) -> bool:
 
 def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """One page of the threads that match."""
-    order = _THREAD.c[page.sort_by]
-    tie = _THREAD.c.thread_id
-    statement = _matching(select(_thread_id(), *_SHOWN), tenant_id, query).order_by(
-        *((order.asc(), tie.asc()) if page.sort_order == "asc" else (order.desc(), tie.desc()))
-    )
+    statement = _matching(select(_thread_id(), *_SHOWN), tenant_id, query)
+    statement = statement.order_by(*_order(page))
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
     return cast("Sequence[Row]", found)
 
 
-def find(tx: Tx, tenant_id: str, *, query: Query, limit: int) -> list[str]:
-    """The ids of some threads that match, in no order."""
+def find(
+    tx: Tx, tenant_id: str, *, query: Query, limit: int, page: Page | None = None
+) -> list[str]:
+    """The ids of the first threads that match, in the order of the page, or in none."""
     statement = _matching(select(_thread_id()), tenant_id, query).limit(limit)
+    if page is not None:
+        statement = statement.order_by(*_order(page))
     return list(tx.execute(statement).scalars())
 
 
@@ -155,6 +159,15 @@ def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
     """How many threads match."""
     statement = _matching(select(func.count()).select_from(_THREAD), tenant_id, query)
     return cast(int, tx.execute(statement).scalar_one())
+
+
+def _order(page: Page) -> list[Any]:
+    """The columns of an index, so that the first page of a million threads is read from it."""
+    names = dict.fromkeys((page.sort_by, "thread_id"))
+    if page.sort_by == "status":
+        names = dict.fromkeys(("status", "updated_at", "thread_id"))
+    columns = [_THREAD.c[name] for name in names]
+    return [col.asc() if page.sort_order == "asc" else col.desc() for col in columns]
 
 
 def _thread_id() -> Any:
@@ -170,3 +183,23 @@ def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[An
     if query.status is not None:
         statement = statement.where(_THREAD.c.status == query.status)
     return statement
+
+
+def without_runs(tx: Tx, thread_ids: Sequence[str]) -> list[str]:
+    """Those of locked threads on which no run is active."""
+    rows = _rows(tx, "without_runs", thread_ids=list(thread_ids))
+    return [row["thread_id"] for row in rows]
+
+
+def copy(tx: Tx, source: str, target: str) -> Row:
+    """Make a thread that is as a locked one is, without its runs and checkpoints."""
+    row = _row(tx, "copy", source=source, target=target)
+    assert row is not None
+    return row
+
+
+def storage(tx: Tx, thread_id: str) -> Row:
+    """How many rows and bytes a thread's checkpoints, values and pending writes take."""
+    row = _row(tx, "storage", thread_id=thread_id)
+    assert row is not None
+    return row

@@ -9,6 +9,7 @@ from operator import itemgetter
 from trellis.db import cancel as rows
 from trellis.db.cancel import Stopped
 from trellis.db.engine import Tx
+from trellis.db.queries import Row
 from trellis.domain.multitask import (
     ASSISTANT_DELETED,
     CANCELLED_RUN,
@@ -108,7 +109,7 @@ def of_assistant(rt: Runtime, tenant_id: str, assistant_id: str) -> None:
 def _each(
     rt: Runtime,
     tenant_id: str,
-    found: Sequence[rows.Row],
+    found: Sequence[Row],
     *,
     action: Action,
     reason: str,

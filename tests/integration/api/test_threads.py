@@ -215,11 +215,3 @@ def test_search__by_ids(client: FlaskClient, three: list[str]) -> None:
     found = client.post("/threads/search", json=query).get_json()
 
     assert found == [{"thread_id": three[1]}]
-
-
-@pytest.mark.parametrize("body", [{"values": {"a": 1}}, {"extract": {"a": "metadata.a"}}])
-def test_search__what_is_not_there_yet(client: FlaskClient, body: dict[str, Any]) -> None:
-    response = client.post("/threads/search", json=body)
-
-    assert response.status_code == 422
-    assert "not supported yet" in response.get_json()["detail"]
