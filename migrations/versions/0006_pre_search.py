@@ -1,4 +1,4 @@
-"""Indexes for searching threads and assistants, and for each order in which threads are listed.
+"""Indexes for searching threads and assistants, for each order in which threads are listed, and for sweeps.
 
 Revision ID: 0006
 """
@@ -18,6 +18,7 @@ INDEXES = {
     "ix_thread_created": "thread (tenant_id, created_at, thread_id) WHERE NOT temporary",
     "ix_thread_state_updated": "thread (tenant_id, state_updated_at, thread_id) WHERE NOT temporary",
     "ix_thread_status": "thread (tenant_id, status, updated_at, thread_id) WHERE NOT temporary",
+    "ix_thread_temporary_expires": "thread (expires_at) WHERE temporary AND expires_at IS NOT NULL",
     "ix_assistant_metadata": "assistant USING gin (metadata jsonb_path_ops)",
     "ix_cron_assistant": "cron (assistant_id)",
 }

@@ -109,6 +109,7 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
             host.engine, host.announcer, executor, host.loop, free_slots=free
         )
 
+    ttl = host.manifest.thread_ttl
     return [
         Chore("dispatch", 1.0, dispatch),
         # A run that was brought back is due after its pause: look again then.
@@ -120,6 +121,11 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
         ),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
+        Chore(
+            "expire",
+            60 * ttl.sweep_interval_minutes,
+            lambda: pruner.expire(host.engine, limit=ttl.sweep_limit),
+        ),
     ]
 
 

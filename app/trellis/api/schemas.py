@@ -306,7 +306,7 @@ class AssistantVersion(Struct, kw_only=True):
 class Ttl(Struct, kw_only=True):
     strategy: Literal["delete", "keep_latest"]
     ttl_minutes: float
-    expires_at: str
+    expires_at: str | None
 
 
 class Thread(Struct, kw_only=True, omit_defaults=True):

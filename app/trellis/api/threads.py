@@ -17,11 +17,12 @@ from trellis.api.schemas import (
     ThreadSearch,
     TtlConfig,
 )
-from trellis.db.threads import Query, Ttl
+from trellis.db.threads import Query
 from trellis.domain import extract
 from trellis.domain.extract import Path
 from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
+from trellis.domain.ttl import Ttl
 from trellis.errors import NotSupported
 from trellis.services import cancel, threads
 from trellis.services.threads import New

@@ -269,7 +269,7 @@ def _ttl(row: Row) -> dict[str, Any] | None:
     return {
         "strategy": row["ttl_strategy"],
         "ttl_minutes": row["ttl_minutes"],
-        "expires_at": time(row["expires_at"]),
+        "expires_at": row["expires_at"] and time(row["expires_at"]),
     }
 
 

@@ -17,6 +17,7 @@ from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
 from trellis.domain.pages import Page
+from trellis.domain.ttl import Ttl
 
 _rows = partial(queries.rows, "threads")
 _row = partial(queries.row, "threads")
@@ -41,14 +42,6 @@ _THREAD = table(
 _SHOWN = [
     col for name, col in _THREAD.c.items() if name not in ("thread_id", "tenant_id", "temporary")
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ttl:
-    """How long a thread lives after it was made or touched, and what happens then."""
-
-    minutes: float
-    strategy: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

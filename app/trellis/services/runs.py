@@ -138,7 +138,8 @@ def _accept_with_thread(
         raise NotFound("Thread or assistant not found.")
     assistant = _assistant(rt, tx, tenant_id, new, None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata={})
-    made = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=False)
+    ttl = rt.manifest.thread_ttl.default
+    made = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=False, ttl=ttl)
     # Another request made the thread meanwhile; or it belongs to somebody else, and this finds nothing either.
     return (_accepted(run, made), Stopped()) if made else _accept_composed(tx, tenant_id, run)
 
@@ -147,7 +148,10 @@ def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRo
     assistant = _assistant(rt, tx, tenant_id, new, None)
     temporary = new.on_completion == "delete"
     run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
-    times = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=temporary)
+    ttl = None if temporary else rt.manifest.thread_ttl.default
+    times = rows.enqueue_with_thread(
+        tx, {**run, "tenant_id": tenant_id}, temporary=temporary, ttl=ttl
+    )
     return _accepted(run, times)
 
 

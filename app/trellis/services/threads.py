@@ -12,12 +12,13 @@ from trellis.db import threads
 from trellis.db.checkpoints import copy_thread, plain_values
 from trellis.db.checkpoints import prune as prune_checkpoints
 from trellis.db.engine import Tx
-from trellis.db.threads import Query, Ttl
+from trellis.db.threads import Query
 from trellis.domain.containment import contains
 from trellis.domain.idempotency import Key
 from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
 from trellis.domain.runs import RunStatus
+from trellis.domain.ttl import Ttl
 from trellis.errors import Conflict, Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.services import cancel, idempotency
@@ -37,7 +38,7 @@ class New:
 
     thread_id: str
     metadata: Mapping[str, Any]
-    ttl: Ttl | None = None
+    ttl: Ttl | None = None  #: None: as langgraph.json says
     keep_existing: bool = False  #: take one that is there already, unchanged
 
 
@@ -48,7 +49,7 @@ def create(rt: Runtime, tenant_id: str, new: New) -> Row:
     :raises Conflict: the id is taken.
     """
     with rt.autocommit.connect() as tx:
-        return _make(tx, tenant_id, new)
+        return _make(rt, tx, tenant_id, new)
 
 
 def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row, bool]:
@@ -57,12 +58,15 @@ def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row
 
     :raises Conflict: the id is taken, or the key stands for another request.
     """
-    [row], is_replay = idempotency.once(rt, tenant_id, key, lambda tx: [_make(tx, tenant_id, new)])
+    [row], is_replay = idempotency.once(
+        rt, tenant_id, key, lambda tx: [_make(rt, tx, tenant_id, new)]
+    )
     return row, is_replay
 
 
-def _make(tx: Tx, tenant_id: str, new: New) -> Row:
-    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=new.ttl)
+def _make(rt: Runtime, tx: Tx, tenant_id: str, new: New) -> Row:
+    ttl = new.ttl or rt.manifest.thread_ttl.default
+    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=ttl)
     if row is None and new.keep_existing:
         row = threads.get(tx, tenant_id, thread_id=new.thread_id)
     if row is None:
