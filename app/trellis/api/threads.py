@@ -54,7 +54,8 @@ def get(thread_id: str) -> Response:
     """Get a thread with its current values."""
     thread_id = body.identifier(thread_id, "thread")
     row = threads.get(rt(), tenant_id(), thread_id)
-    with_ttl = "ttl" in request.args.get("include", "").split(",")
+    # One client sends a list with commas, the other repeats the key.
+    with_ttl = "ttl" in ",".join(request.args.getlist("include")).split(",")
     return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row), with_ttl=with_ttl)))
 
 

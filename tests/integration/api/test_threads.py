@@ -111,6 +111,11 @@ def test_ttl(client: FlaskClient) -> None:
     assert "ttl" not in client.get(f"/threads/{thread_id}?include=bogus").get_json()
 
 
+def test_ttl__among_other_parts(client: FlaskClient, thread_id: str) -> None:
+    for query in ("include=other,ttl", "include=other&include=ttl"):
+        assert "ttl" in client.get(f"/threads/{thread_id}?{query}").get_json()
+
+
 def test_ttl__starts_anew_with_a_patch(client: FlaskClient, thread_id: str, sql: Any) -> None:
     client.patch(f"/threads/{thread_id}", json={"ttl": {"ttl": 10}})
 
