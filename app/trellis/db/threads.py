@@ -21,6 +21,7 @@ from trellis.domain.ttl import Ttl
 
 _rows = partial(queries.rows, "threads")
 _row = partial(queries.row, "threads")
+_run = partial(queries.change, "threads")
 
 _THREAD = table(
     "thread",
@@ -107,8 +108,7 @@ def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
 
 def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
-    params = {"thread_id": thread_id, "status": status, "interrupts": interrupts.decode()}
-    execute(tx, "threads", "settle", params)
+    _run(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
 
 
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
@@ -155,11 +155,7 @@ def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
 
 
 def _order(page: Page) -> list[Any]:
-    """The columns of an index, so that the first page of a million threads is read from it."""
-    names = dict.fromkeys((page.sort_by, "thread_id"))
-    if page.sort_by == "status":
-        names = dict.fromkeys(("status", "updated_at", "thread_id"))
-    columns = [_THREAD.c[name] for name in names]
+    columns = [_THREAD.c[name] for name in dict.fromkeys((page.sort_by, "thread_id"))]
     return [col.asc() if page.sort_order == "asc" else col.desc() for col in columns]
 
 

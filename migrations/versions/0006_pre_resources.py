@@ -1,4 +1,4 @@
-"""Indexes for searching threads and assistants, for each order in which threads are listed, and for sweeps.
+"""Indexes for sweeps of temporary threads, for the time of the last state, and for what assistants have.
 
 Revision ID: 0006
 """
@@ -6,18 +6,14 @@ Revision ID: 0006
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
 # One statement each, concurrently: runs go on while they are built. One that was interrupted is left invalid, so that
 # IF NOT EXISTS would skip it: it is dropped first.
 INDEXES = {
-    "ix_thread_metadata": "thread USING gin (metadata jsonb_path_ops) WHERE NOT temporary",
-    "ix_thread_updated": "thread (tenant_id, updated_at, thread_id) WHERE NOT temporary",
-    "ix_thread_created": "thread (tenant_id, created_at, thread_id) WHERE NOT temporary",
     "ix_thread_state_updated": "thread (tenant_id, state_updated_at, thread_id) WHERE NOT temporary",
-    "ix_thread_status": "thread (tenant_id, status, updated_at, thread_id) WHERE NOT temporary",
     "ix_thread_temporary_expires": "thread (expires_at) WHERE temporary AND expires_at IS NOT NULL",
     "ix_assistant_metadata": "assistant USING gin (metadata jsonb_path_ops)",
     "ix_cron_assistant": "cron (assistant_id)",
