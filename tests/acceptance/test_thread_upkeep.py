@@ -47,6 +47,26 @@ def test_life(client: Any, mark: dict[str, str]) -> None:
     assert client.threads.count(metadata=mark) == 0
 
 
+def test_create__with_the_history_of_another(sdk: Any, thread_id: str) -> None:
+    """As a thread is taken to another server."""
+    sdk.runs.wait(thread_id, "hitl", input={"value": "v"})
+    values = sdk.threads.get(thread_id)["values"]
+    said = [{"values": {"value": "v"}, "as_node": node} for node in ("__input__", "__start__")]
+    prepared = {"values": {"log": ["prepare"]}, "as_node": "prepare"}
+
+    made = sdk.threads.create(
+        graph_id="hitl", supersteps=[{"updates": [update]} for update in (*said, prepared)]
+    )
+
+    assert made["values"] == values
+    assert sdk.threads.get_state(made["thread_id"])["next"] == ["ask"]
+    asked = sdk.runs.wait(made["thread_id"], "hitl", input=None)
+    [question] = asked["__interrupt__"]
+    assert question["value"] == {"question": "approve?", "value": "v"}
+    done = sdk.runs.wait(made["thread_id"], "hitl", command={"resume": "yes"})
+    assert done["log"] == ["prepare", "ask", "finish"]
+
+
 def test_copy__of_a_thread_that_asks_can_be_answered(sdk: Any, thread_id: str) -> None:
     sdk.runs.wait(thread_id, "hitl", input={"value": "v"})
     source = sdk.threads.get(thread_id)

@@ -31,7 +31,7 @@ class ThreadCreate(Struct, kw_only=True):
     metadata: Object | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
     ttl: TtlConfig | None = None
-    supersteps: list[Any] | None = None
+    supersteps: Annotated[list[Superstep], Meta(max_length=500)] | None = None
 
 
 class ThreadPatch(Struct, kw_only=True):

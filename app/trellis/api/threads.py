@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, idempotency, wire
+from trellis.api import body, idempotency, supersteps, wire
 from trellis.api.current import rt, tenant_id
 from trellis.api.schemas import (
     ThreadCount,
@@ -23,8 +23,9 @@ from trellis.domain.extract import Path
 from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
 from trellis.domain.ttl import Ttl
-from trellis.errors import NotSupported
-from trellis.services import cancel, threads
+from trellis.errors import Invalid
+from trellis.services import cancel, seeds, threads
+from trellis.services.state_updates import Update
 from trellis.services.threads import New
 from trellis.stream import encoder
 
@@ -35,16 +36,15 @@ blueprint = Blueprint("threads", __name__)
 def create() -> Response:
     """Create a thread."""
     wanted = body.json_body(ThreadCreate)
-    if wanted.supersteps:
-        raise NotSupported("supersteps are not supported yet by this version. Leave them out.")
-    row = _create(
-        New(
-            thread_id=_thread_id(wanted.thread_id),
-            metadata=body.metadata(wanted.metadata),
-            ttl=_ttl(wanted.ttl),
-            keep_existing=wanted.if_exists == "do_nothing",
-        )
+    new = New(
+        thread_id=_thread_id(wanted.thread_id),
+        metadata=body.metadata(wanted.metadata),
+        ttl=_ttl(wanted.ttl),
+        keep_existing=wanted.if_exists == "do_nothing",
     )
+    if wanted.supersteps:
+        return _create_seeded(new, supersteps.updates(wanted.supersteps))
+    row = _create(new)
     is_new = row["created_at"] == row["updated_at"]
     return wire.raw_answer(encoder.dumps(wire.thread(row, None if is_new else _values(row))))
 
@@ -160,6 +160,19 @@ def _create(new: New) -> wire.Row:
     if is_replay:
         idempotency.replayed()
     return row
+
+
+def _create_seeded(new: New, changes: Sequence[Sequence[Update]]) -> Response:
+    if idempotency.key() is not None:
+        raise Invalid(
+            f"A thread with supersteps cannot be created with {idempotency.HEADER}. Give it a "
+            "thread_id instead: a second attempt is refused with 409."
+        )
+    row, problem = seeds.create(rt(), tenant_id(), new, changes)
+    if problem is None:
+        return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
+    told = f"Thread {new.thread_id} was created, but there were problems updating the state: "
+    return wire.answer({"detail": told + problem}, status=201)
 
 
 def _values(row: wire.Row) -> Any:
