@@ -19,6 +19,7 @@ from trellis.db.statements import sql
 from trellis.domain.pages import Page
 
 _row = partial(queries.row, "threads")
+_change = partial(queries.change, "threads")
 
 _THREAD = table(
     "thread",
@@ -111,8 +112,7 @@ def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
 
 def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
-    params = {"thread_id": thread_id, "status": status, "interrupts": interrupts.decode()}
-    execute(tx, "threads", "settle", params)
+    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
 
 
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
