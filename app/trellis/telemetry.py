@@ -25,6 +25,7 @@ SIGNAL_FAILED = "signal.failed"
 CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
 RUN_ABANDONED = "run.abandoned"
+STATE_REFUSED = "state.refused"  #: a graph's code refuses its own state, or a change of it
 REQUEST_FAILED = "request.failed"
 WEBHOOK_DELIVERED = "webhook.delivered"
 WEBHOOK_FAILED = "webhook.failed"

@@ -21,7 +21,7 @@ from trellis.domain.ttl import Ttl
 
 _rows = partial(queries.rows, "threads")
 _row = partial(queries.row, "threads")
-_run = partial(queries.change, "threads")
+_change = partial(queries.change, "threads")
 
 _THREAD = table(
     "thread",
@@ -108,7 +108,7 @@ def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
 
 def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
-    _run(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
+    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
 
 
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
