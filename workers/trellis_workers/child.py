@@ -120,7 +120,19 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
         ),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
+        # Seldom, maybe, but then to the end.
+        Chore(
+            "prune store",
+            _sweep_seconds(host),
+            lambda: pruner.prune_store(host.engine),
+            then=("prune store", 0.1),
+        ),
     ]
+
+
+def _sweep_seconds(host: Host) -> float:
+    minutes = host.manifest.store.ttl.sweep_minutes
+    return 5.0 if minutes is None else minutes * 60
 
 
 if __name__ == "__main__":

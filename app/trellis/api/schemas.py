@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Object = dict[str, Any]
 Count = Annotated[int, Meta(ge=1, le=1000)]
@@ -220,6 +220,41 @@ class Truncate(Struct, kw_only=True):
     checkpointer: bool = False  #: likewise
 
 
+#: Of as many labels as anybody may want.
+Labels = Annotated[list[str], Meta(max_length=100)]
+
+
+class StorePut(Struct, kw_only=True):
+    namespace: Labels
+    key: str
+    value: Object
+    #: `true` is refused: false, or paths.
+    index: bool | Annotated[list[str], Meta(max_length=100)] | None = None
+    ttl: Minutes | UnsetType | None = UNSET
+
+
+class StoreDelete(Struct, kw_only=True):
+    namespace: Labels | None = None
+    key: str
+
+
+class StoreSearch(Struct, kw_only=True):
+    namespace_prefix: Labels | None = None
+    filter: Object | None = None
+    limit: Count = 10
+    offset: Offset = 0
+    query: str | None = None
+    refresh_ttl: bool | None = None
+
+
+class StoreNamespaces(Struct, kw_only=True):
+    prefix: Labels | None = None
+    suffix: Labels | None = None
+    max_depth: Annotated[int, Meta(ge=1, le=100)] | None = None
+    limit: Count = 100
+    offset: Offset = 0
+
+
 # Responses
 
 
@@ -327,3 +362,23 @@ class GraphSchemas(Struct, kw_only=True):
     state_schema: Object | None
     config_schema: Object | None
     context_schema: Object | None
+
+
+class Item(Struct, kw_only=True):
+    namespace: list[str]
+    key: str
+    value: Object
+    created_at: str
+    updated_at: str
+
+
+class FoundItem(Item, kw_only=True):
+    score: float | None
+
+
+class FoundItems(Struct, kw_only=True):
+    items: list[FoundItem]
+
+
+class Namespaces(Struct, kw_only=True):
+    namespaces: list[list[str]]

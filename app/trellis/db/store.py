@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import takewhile
 from typing import Any, Final
 
 import orjson
@@ -24,12 +25,16 @@ from sqlalchemy import Engine
 
 from trellis.db.engine import Tx
 from trellis.db.statements import sql
+from trellis.domain.store import Namespace, StoreTtl, check_place
 from trellis.errors import Invalid, NotSupported
 
 #: Comparisons that the search statement knows; it is their only reader.
 _OPERATORS: Final = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 
-Namespace = tuple[str, ...]
+#: What fits an integer of Postgres's; a page beyond it does not exist.
+_MAX_NUMBER: Final = 2**31 - 1
+#: Ten years: more is a mistake, and far more does not fit a timestamp.
+_MAX_MINUTES: Final = 5_256_000
 
 
 class PostgresStore(BaseStore):
@@ -72,6 +77,11 @@ class PostgresStore(BaseStore):
             self._own.shutdown()
 
 
+def ttl_config(ttl: StoreTtl) -> TTLConfig:
+    """What langgraph.json says of lives, in langgraph's words."""
+    return {"default_ttl": ttl.default_minutes, "refresh_on_read": ttl.refresh_on_read}
+
+
 def execute(tx: Tx, ops: Sequence[Op], *, tenant_id: str) -> list[Result]:
     """Do what a batch asks for, reads first. Results are in the order of `ops`."""
     results: list[Result] = [None] * len(ops)
@@ -96,18 +106,31 @@ def _checked(op: Op) -> Op:
     """
     Refuse what cannot be honoured before anything is done.
 
-    :raises NotSupported: it takes a semantic index.
-    :raises Invalid: a bound, an operator or a text that means nothing.
+    :raises NotSupported: it is none of langgraph's operations.
+    :raises BadRequest, Invalid: a place, a bound, an operator or a text that means nothing.
     """
-    if isinstance(op, PutOp) and op.index:
-        raise NotSupported("The store has no semantic index: 'index' must be None or False.")
-    if isinstance(op, SearchOp) and op.query:
-        raise NotSupported("The store has no semantic index: 'query' cannot be used.")
-    if isinstance(op, SearchOp | ListNamespacesOp) and (op.limit < 0 or op.offset < 0):
-        raise Invalid("limit and offset must not be negative.")
+    if isinstance(op, SearchOp | ListNamespacesOp):
+        _check_numbers(limit=op.limit, offset=op.offset)
+    if isinstance(op, ListNamespacesOp) and op.max_depth is not None:
+        _check_numbers(max_depth=op.max_depth)
+    if isinstance(op, PutOp) and op.value is not None:
+        _check_put(op)
     if not isinstance(op, GetOp | SearchOp | PutOp | ListNamespacesOp):
         raise NotSupported(f"The store cannot do a {type(op).__name__}.")
     return op
+
+
+def _check_put(op: PutOp) -> None:
+    check_place(op.namespace, op.key)
+    # A NaN is neither.
+    if op.ttl is not None and not 0 < op.ttl <= _MAX_MINUTES:
+        raise Invalid(f"ttl must be a number of minutes above 0, {_MAX_MINUTES} at most.")
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value <= _MAX_NUMBER:
+            raise Invalid(f"{name} must be from 0 to {_MAX_NUMBER}.")
 
 
 def _get(tx: Tx, ops: Mapping[int, GetOp], *, tenant_id: str) -> Iterator[tuple[int, Item]]:
@@ -156,10 +179,13 @@ def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Na
         {"is_suffix": c.match_type == "suffix", "path": list(c.path)}
         for c in op.match_conditions or ()
     ]
+    first = _known_prefix(op)
     rows = tx.exec_driver_sql(
         sql("store", "list_namespaces"),
         {
             "tenant_id": tenant_id,
+            "first": [_text(label) for label in first],
+            "beyond": _beyond(first),
             "max_depth": op.max_depth,
             "conditions": _json(conditions),
             "limit": op.limit,
@@ -167,6 +193,13 @@ def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Na
         },
     )
     return [tuple(row[0]) for row in rows]
+
+
+def _known_prefix(op: ListNamespacesOp) -> Namespace:
+    """The labels that every match begins with, as far as the conditions name them."""
+    prefixes = [c.path for c in op.match_conditions or () if c.match_type == "prefix"]
+    named = [tuple(takewhile(lambda label: label != "*", path)) for path in prefixes]
+    return max(named, key=len, default=())
 
 
 def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str) -> None:

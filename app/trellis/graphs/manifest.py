@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trellis.domain.store import StoreSettings
 from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
-from trellis.graphs import webhooks
+from trellis.graphs import stores, webhooks
 
 FILE_NAME = "langgraph.json"
 
@@ -81,6 +82,7 @@ class Manifest:
     env: Mapping[str, str]
     raw: Mapping[str, Any]
     webhooks: Webhooks = field(default_factory=Webhooks)
+    store: StoreSettings = field(default_factory=StoreSettings)
     warnings: tuple[str, ...] = ()
 
 
@@ -105,6 +107,7 @@ def load(path: Path | None = None) -> Manifest:
         env=env,
         raw=raw,
         webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
+        store=stores.parse(str(path), raw.get("store")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
 

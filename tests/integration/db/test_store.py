@@ -17,7 +17,7 @@ from langgraph.store.memory import InMemoryStore
 from sqlalchemy import Engine
 
 from trellis.db.store import PostgresStore, sweep
-from trellis.errors import Invalid, NotSupported
+from trellis.errors import Invalid
 
 
 @pytest.fixture
@@ -281,17 +281,11 @@ def test_tenants__do_not_see_each_other(engine: Engine, store: PostgresStore) ->
     other.close()
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        SearchOp((), query="meaning"),
-        PutOp(("a",), "k", {"text": "x"}, index=["text"]),
-    ],
-)
-def test_semantic_index__is_refused_and_nothing_is_done(store: PostgresStore, op: Any) -> None:
-    with pytest.raises(NotSupported, match="semantic index"):
-        store.batch([PutOp(("a",), "other", {}), op])
-    assert store.search(()) == []
+def test_query_without_an_index__changes_nothing(store: PostgresStore) -> None:
+    """As LangGraph documents it, and its other stores do."""
+    store.put(("a",), "k", {"text": "x"}, index=["text"])
+    [item] = store.search((), query="meaning")
+    assert item.score is None
 
 
 def test_item_that_wants_no_index__is_stored(store: PostgresStore) -> None:
@@ -305,7 +299,14 @@ def test_item_that_wants_no_index__is_stored(store: PostgresStore) -> None:
         SearchOp((), filter={"a": {"$regex": "x"}}),
         SearchOp((), filter={"a": {"$gt": 1, "b": 2}}),
         SearchOp((), limit=-1),
+        SearchOp((), offset=2**31),
         ListNamespacesOp(offset=-1),
+        ListNamespacesOp(max_depth=2**31),
+        PutOp(("a",), "k", {}, ttl=0),
+        PutOp(("a",), "k", {}, ttl=1e300),
+        PutOp(("a",), "k", {}, ttl=float("nan")),
+        PutOp(("a.b",), "k", {}),
+        PutOp(("a" * 3000,), "k", {}),
         PutOp(("a",), "k", {"a": "\0"}),
         PutOp(("a",), "k\0", {}),
         PutOp(("a\0",), "k", {}),

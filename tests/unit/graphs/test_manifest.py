@@ -30,7 +30,7 @@ def test_load(tmp_path: Path) -> None:
                 "c": {"path": "c.py:g", "description": "C"},
             },
             "env": {"KEY": "value", "N": 3, "DEBUG": True},
-            "store": {"index": {"dims": 3}},
+            "store": {"ttl": {"default_ttl": 3}},
         },
     )
 
@@ -45,7 +45,7 @@ def test_load(tmp_path: Path) -> None:
     assert [spec.is_file for spec in loaded.graphs.values()] == [True, False, True]
     assert loaded.dependencies == (".", "./lib", "langchain_openai")
     assert loaded.env == {"KEY": "value", "N": "3", "DEBUG": "true"}
-    assert loaded.raw["store"] == {"index": {"dims": 3}}
+    assert loaded.store.ttl.default_minutes == 3
     assert loaded.warnings == ()
 
 

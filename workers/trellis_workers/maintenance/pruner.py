@@ -1,4 +1,4 @@
-"""Delete what is past its time, in small batches: threads, store items, idempotency keys, delivered webhooks."""
+"""Delete what is past its time, in small batches: threads, idempotency keys, delivered webhooks; store items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ def prune(engine: Engine) -> int:
     with engine.begin() as tx:
         threads = runs.delete_expired_threads(tx)
     with engine.begin() as tx:
-        items = store.sweep(tx, limit=1000)
-    with engine.begin() as tx:
         keys = idempotency.sweep(tx, limit=1000) + webhooks.sweep(tx, limit=1000)
-    return threads + items + keys
+    return threads + keys
+
+
+def prune_store(engine: Engine) -> int:
+    """Delete one batch of store items. Returns how many."""
+    with engine.begin() as tx:
+        return store.sweep(tx, limit=1000)

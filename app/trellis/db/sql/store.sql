@@ -80,10 +80,36 @@ OFFSET %(offset)s
 
 -- name: list_namespaces
 -- Namespaces with a living item, cut at max_depth, that meet every condition: * stands for any one element.
+-- It goes from each namespace to the next, however many items they hold; first and beyond bound those it looks at.
+WITH RECURSIVE step AS (
+    (SELECT namespace
+       FROM store_item
+      WHERE tenant_id = %(tenant_id)s
+        AND namespace >= %(first)s::text[]
+        AND (%(beyond)s::text[] IS NULL OR namespace < %(beyond)s::text[])
+      ORDER BY namespace
+      LIMIT 1)
+    UNION ALL
+    SELECT (SELECT following.namespace
+              FROM store_item following
+             WHERE following.tenant_id = %(tenant_id)s
+               AND following.namespace > step.namespace
+               AND (%(beyond)s::text[] IS NULL OR following.namespace < %(beyond)s::text[])
+             ORDER BY following.namespace
+             LIMIT 1)
+      FROM step
+     WHERE step.namespace IS NOT NULL
+)
 SELECT DISTINCT namespace[1:coalesce(%(max_depth)s::integer, cardinality(namespace))] AS shown
-  FROM store_item i
- WHERE tenant_id = %(tenant_id)s
-   AND (expires_at IS NULL OR expires_at > clock_timestamp())
+  FROM step i
+ WHERE namespace IS NOT NULL
+   AND EXISTS (
+       SELECT
+         FROM store_item living
+        WHERE living.tenant_id = %(tenant_id)s
+          AND living.namespace = i.namespace
+          AND (living.expires_at IS NULL OR living.expires_at > clock_timestamp())
+       )
    AND NOT EXISTS (
        SELECT
          FROM jsonb_to_recordset(%(conditions)s::jsonb) AS c (is_suffix boolean, path jsonb)
