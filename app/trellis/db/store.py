@@ -8,7 +8,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import takewhile
 from typing import Any, Final
 
-import orjson
 from langgraph.store.base import (
     BaseStore,
     GetOp,
@@ -22,15 +21,24 @@ from langgraph.store.base import (
     TTLConfig,
 )
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
-from trellis.db.engine import Tx
+from trellis.db.engine import Tx, is_too_slow
 from trellis.db.statements import sql
+from trellis.db.texts import as_json, as_text
+from trellis.db.vectors import Index, Meaning, Place
 from trellis.domain.store import Namespace, StoreTtl, check_place
 from trellis.errors import Invalid, NotSupported
 
 #: Comparisons that the search statement knows; it is their only reader.
 _OPERATORS: Final = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 
+#: Threads that async batches wait in: for the database …
+_THREADS: Final = 4
+#: … and for whoever embeds, which takes far longer and needs no connection.
+_EMBEDDING_THREADS: Final = 32
+_TOO_MUCH: Final = "There is more to look at than the time allows. Give a longer namespace prefix."
+_NO_MEANING: Final = Meaning()
 #: What fits an integer of Postgres's; a page beyond it does not exist.
 _MAX_NUMBER: Final = 2**31 - 1
 #: Ten years: more is a mistake, and far more does not fit a timestamp.
@@ -53,18 +61,32 @@ class PostgresStore(BaseStore):
         tenant_id: str,
         *,
         ttl: TTLConfig | None = None,
+        index: Index | None = None,
         executor: Executor | None = None,
     ) -> None:
         self.ttl_config = ttl
+        self._index = index
         self._engine = engine
         self._tenant_id = tenant_id
-        self._own = None if executor else ThreadPoolExecutor(4, thread_name_prefix="store")
+        self._own = (
+            None
+            if executor
+            else ThreadPoolExecutor(
+                _EMBEDDING_THREADS if index else _THREADS, thread_name_prefix="store"
+            )
+        )
         self._executor = executor or self._own
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         checked = [_checked(op) for op in ops]
-        with self._engine.begin() as tx:
-            return execute(tx, checked, tenant_id=self._tenant_id)
+        meaning = self._index.meaning(checked) if self._index else _NO_MEANING
+        try:
+            with self._engine.begin() as tx:
+                return execute(tx, checked, tenant_id=self._tenant_id, meaning=meaning)
+        except DBAPIError as error:
+            if not is_too_slow(error):
+                raise
+            raise Invalid(_TOO_MUCH) from error
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         return await asyncio.get_running_loop().run_in_executor(
@@ -82,18 +104,20 @@ def ttl_config(ttl: StoreTtl) -> TTLConfig:
     return {"default_ttl": ttl.default_minutes, "refresh_on_read": ttl.refresh_on_read}
 
 
-def execute(tx: Tx, ops: Sequence[Op], *, tenant_id: str) -> list[Result]:
-    """Do what a batch asks for, reads first. Results are in the order of `ops`."""
+def execute(
+    tx: Tx, ops: Sequence[Op], *, tenant_id: str, meaning: Meaning = _NO_MEANING
+) -> list[Result]:
+    """Do what a batch asks for, reads first. Results are in the order of `ops`. What has no vector means nothing."""
     results: list[Result] = [None] * len(ops)
     gets = {n: op for n, op in enumerate(ops) if isinstance(op, GetOp)}
     for n, item in _get(tx, gets, tenant_id=tenant_id):
         results[n] = item
     for n, op in enumerate(ops):
         if isinstance(op, SearchOp):
-            results[n] = _search(tx, op, tenant_id=tenant_id)
+            results[n] = _search(tx, op, tenant_id=tenant_id, meaning=meaning)
         elif isinstance(op, ListNamespacesOp):
             results[n] = _list_namespaces(tx, op, tenant_id=tenant_id)
-    _put(tx, [op for op in ops if isinstance(op, PutOp)], tenant_id=tenant_id)
+    _put(tx, [op for op in ops if isinstance(op, PutOp)], tenant_id=tenant_id, meaning=meaning)
     return results
 
 
@@ -157,21 +181,25 @@ def _get(tx: Tx, ops: Mapping[int, GetOp], *, tenant_id: str) -> Iterator[tuple[
         )
 
 
-def _search(tx: Tx, op: SearchOp, *, tenant_id: str) -> list[SearchItem]:
+def _search(tx: Tx, op: SearchOp, *, tenant_id: str, meaning: Meaning) -> list[SearchItem]:
+    query = meaning.queries.get(op.query) if op.query else None
+    order = "nearest" if query else "newest"
     rows = tx.exec_driver_sql(
-        sql("store", "search"),
+        f"WITH found AS ({sql('store', 'matching')}) {sql('store', order)}",
         {
             "tenant_id": tenant_id,
-            "prefix": [_text(element) for element in op.namespace_prefix],
+            "prefix": [as_text(element) for element in op.namespace_prefix],
             "beyond": _beyond(op.namespace_prefix),
-            "conditions": _json(list(_conditions(op.filter or {}))),
+            "conditions": as_json(list(_conditions(op.filter or {}))),
+            "query": query,
+            "dims": meaning.dims,
             "limit": op.limit,
             "offset": op.offset,
         },
     ).all()
     if op.refresh_ttl:
         _refresh(tx, [(row[0], row[1]) for row in rows if row[-1]], tenant_id=tenant_id)
-    return [SearchItem(tuple(row[0]), *row[1:5]) for row in rows]
+    return [SearchItem(tuple(row[0]), *row[1:6]) for row in rows]
 
 
 def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Namespace]:
@@ -184,10 +212,10 @@ def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Na
         sql("store", "list_namespaces"),
         {
             "tenant_id": tenant_id,
-            "first": [_text(label) for label in first],
+            "first": [as_text(label) for label in first],
             "beyond": _beyond(first),
             "max_depth": op.max_depth,
-            "conditions": _json(conditions),
+            "conditions": as_json(conditions),
             "limit": op.limit,
             "offset": op.offset,
         },
@@ -202,7 +230,7 @@ def _known_prefix(op: ListNamespacesOp) -> Namespace:
     return max(named, key=len, default=())
 
 
-def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str) -> None:
+def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str, meaning: Meaning) -> None:
     last = {(op.namespace, op.key): op for op in ops}
     # In the order of the keys, so that two batches that put the same ones do not wait for each other in a circle.
     deleted = sorted(place for place, op in last.items() if op.value is None)
@@ -215,8 +243,29 @@ def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str) -> None:
             {
                 "tenant_id": tenant_id,
                 **_columns([(op.namespace, op.key) for op in put]),
-                "values": [_json(dict(op.value or {})) for op in put],
+                "values": [as_json(dict(op.value or {})) for op in put],
                 "ttls": [op.ttl for op in put],
+            },
+        )
+        places = [(op.namespace, op.key) for op in put]
+        _put_vectors(tx, places, tenant_id=tenant_id, meaning=meaning)
+
+
+def _put_vectors(tx: Tx, places: Sequence[Place], *, tenant_id: str, meaning: Meaning) -> None:
+    """Replace the vectors of items that were put just now, and are therefore locked."""
+    # Without an index too: an old vector would lie once there is one again.
+    forgotten = {"tenant_id": tenant_id, **_columns(places)}
+    tx.exec_driver_sql(sql("store", "forget_vectors"), forgotten)
+    rows = [(place, n, v) for place in places for n, v in enumerate(meaning.items.get(place, ()))]
+    if rows:
+        tx.exec_driver_sql(
+            sql("store", "put_vectors"),
+            {
+                "tenant_id": tenant_id,
+                **_columns([place for place, _, _ in rows]),
+                "numbers": [n for _, n, _ in rows],
+                "dims": meaning.dims,
+                "embeddings": [vector for _, _, vector in rows],
             },
         )
 
@@ -228,8 +277,8 @@ def _refresh(tx: Tx, places: Sequence[tuple[Sequence[str], str]], *, tenant_id: 
 
 def _columns(places: Sequence[tuple[Sequence[str], str]]) -> dict[str, list[str]]:
     return {
-        "namespaces": [_json(list(namespace)) for namespace, _ in places],
-        "keys": [_text(key) for _, key in places],
+        "namespaces": [as_json(list(namespace)) for namespace, _ in places],
+        "keys": [as_text(key) for _, key in places],
     }
 
 
@@ -255,32 +304,3 @@ def _condition(path: Sequence[str], value: Any) -> Iterator[dict[str, Any]]:
     else:
         yield {"path": path, "operator": "object", "operand": None}
         yield from _conditions(value, tuple(path))
-
-
-def _json(value: Any) -> str:
-    """
-    JSON as jsonb takes it.
-
-    :raises Invalid: it is no JSON, or holds a NUL, which jsonb cannot store.
-    """
-    try:
-        text = orjson.dumps(value)
-    except TypeError as error:
-        raise Invalid(f"The store holds JSON only: {error}.") from error
-    if rb"\u0000" in text and _holds_nul(orjson.loads(text)):
-        raise Invalid("The store cannot hold the character NUL.")
-    return text.decode()
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_holds_nul(part) for item in value.items() for part in item)
-    return isinstance(value, list) and any(_holds_nul(part) for part in value)
-
-
-def _text(value: str) -> str:
-    """A text as a column takes it. It raises what `_json` does."""
-    _json(value)
-    return value

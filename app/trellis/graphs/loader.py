@@ -66,6 +66,14 @@ def import_target(manifest: Manifest, spec: GraphSpec) -> Imported:
     return Imported(value=value, file=file, line=_bindings(file).get(spec.variable))
 
 
+def has_module(manifest: Manifest, name: str) -> bool:
+    """Whether a module or package of the project's own has this name."""
+    return any(
+        (base / f"{name}.py").is_file() or (base / name / "__init__.py").is_file()
+        for base in _bases(manifest)
+    )
+
+
 def explain(manifest: Manifest, error: BaseException, *, at: str | None = None) -> str:
     """Tell what was raised, and where in the user's code; `at` is the place if none of it was running."""
     if isinstance(error, _Explained):
@@ -181,11 +189,19 @@ def _forget_empty_namespace(top: str, base: Path) -> None:
 
 
 def _owner(manifest: Manifest, file: Path) -> str:
-    """The first graph of a file names its module: the same in every process, whatever loads first."""
+    """
+    The first graph of a file names its module: the same in every process, whatever loads first.
+
+    A file without a graph is named after its path.
+    """
     for spec in manifest.graphs.values():
         if spec.is_file and _absolute(manifest.root / spec.source) == file:
-            return re.sub(r"\W", lambda match: f"_{ord(match[0]):x}_", spec.graph_id)
-    raise _Explained(f"no graph of {manifest.path} is in {file}")
+            return _as_name(spec.graph_id)
+    return f"file_{_as_name(shorten(manifest, file))}"
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"\W", lambda match: f"_{ord(match[0]):x}_", text)
 
 
 def _import_loose(name: str, file: Path) -> ModuleType:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy.exc import DBAPIError
-
-from trellis.db.engine import is_too_slow
 from trellis.domain.store import Namespace, check_labels, check_place
-from trellis.errors import Invalid
 from trellis.runtime import Runtime
 
 if TYPE_CHECKING:
     from langgraph.store.base import Item, SearchItem
 
     from trellis.db.store import PostgresStore
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,15 +93,13 @@ def search(rt: Runtime, tenant_id: str, wanted: Search) -> Sequence[SearchItem]:
     :raises Invalid: a label, an operator or a value means nothing, or there is too much to look at.
     """
     check_labels(wanted.prefix)
-    return _in_time(
-        lambda: _store(rt, tenant_id).search(
-            wanted.prefix,
-            query=wanted.query,
-            filter=dict(wanted.filter),
-            limit=wanted.limit,
-            offset=wanted.offset,
-            refresh_ttl=wanted.refresh_ttl,
-        )
+    return _store(rt, tenant_id).search(
+        wanted.prefix,
+        query=wanted.query,
+        filter=dict(wanted.filter),
+        limit=wanted.limit,
+        offset=wanted.offset,
+        refresh_ttl=wanted.refresh_ttl,
     )
 
 
@@ -118,30 +110,18 @@ def namespaces(rt: Runtime, tenant_id: str, wanted: Listing) -> Sequence[Namespa
     :raises Invalid: a label means nothing, or there is too much to look at.
     """
     check_labels([*wanted.prefix, *wanted.suffix])
-    return _in_time(
-        lambda: _store(rt, tenant_id).list_namespaces(
-            prefix=wanted.prefix or None,
-            suffix=wanted.suffix or None,
-            max_depth=wanted.max_depth,
-            limit=wanted.limit,
-            offset=wanted.offset,
-        )
+    return _store(rt, tenant_id).list_namespaces(
+        prefix=wanted.prefix or None,
+        suffix=wanted.suffix or None,
+        max_depth=wanted.max_depth,
+        limit=wanted.limit,
+        offset=wanted.offset,
     )
-
-
-def _in_time(look: Callable[[], T]) -> T:
-    try:
-        return look()
-    except DBAPIError as error:
-        if not is_too_slow(error):
-            raise
-        raise Invalid(
-            "There is more to look at than the time allows. Give a longer namespace prefix."
-        ) from error
 
 
 def _store(rt: Runtime, tenant_id: str) -> PostgresStore:
     # langgraph is imported by the first request that needs the store, not by the start of the process.
     from trellis.db.store import PostgresStore, ttl_config
 
-    return PostgresStore(rt.engine, tenant_id, ttl=ttl_config(rt.manifest.store.ttl))
+    ttl = ttl_config(rt.manifest.store.ttl)
+    return PostgresStore(rt.engine, tenant_id, ttl=ttl, index=rt.index)

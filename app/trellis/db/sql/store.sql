@@ -46,11 +46,24 @@ DELETE FROM store_item i
    AND i.namespace = ARRAY(SELECT jsonb_array_elements_text(a.namespace))
    AND i.key = a.key
 
--- name: search
+-- name: forget_vectors
+DELETE FROM store_vector v
+ USING unnest(%(namespaces)s::jsonb[], %(keys)s::text[]) AS a (namespace, key)
+ WHERE v.tenant_id = %(tenant_id)s
+   AND v.namespace = ARRAY(SELECT jsonb_array_elements_text(a.namespace))
+   AND v.key = a.key
+
+-- name: put_vectors
+INSERT INTO store_vector (tenant_id, namespace, key, n, dims, embedding)
+SELECT %(tenant_id)s, ARRAY(SELECT jsonb_array_elements_text(a.namespace)), a.key, a.n, %(dims)s, a.embedding::real[]
+  FROM unnest(%(namespaces)s::jsonb[], %(keys)s::text[], %(numbers)s::integer[], %(embeddings)s::text[])
+       AS a (namespace, key, n, embedding)
+
+-- name: matching
 -- Items whose namespace begins, element by element, with the prefix, and whose value meets every condition.
 -- first and beyond bound the same namespaces by order, for the index. A value that is missing compares as null;
 -- values of different types are neither greater nor less.
-SELECT i.namespace, i.key, i.value, i.created_at, i.updated_at, i.ttl_minutes
+SELECT *
   FROM store_item i
  WHERE i.tenant_id = %(tenant_id)s
    AND i.namespace[1:cardinality(%(prefix)s::text[])] = %(prefix)s::text[]
@@ -74,7 +87,28 @@ SELECT i.namespace, i.key, i.value, i.created_at, i.updated_at, i.ttl_minutes
                   WHEN '$lte' THEN jsonb_typeof(found) = jsonb_typeof(wanted) AND found <= wanted
                   END
        )
- ORDER BY i.updated_at DESC, i.namespace, i.key
+
+-- name: newest
+SELECT namespace, key, value, created_at, updated_at, NULL AS score, ttl_minutes
+  FROM found
+ ORDER BY updated_at DESC, namespace, key
+ LIMIT %(limit)s
+OFFSET %(offset)s
+
+-- name: nearest
+-- Exact: every vector below the prefix is looked at. An item is as near as the nearest of its vectors; those that
+-- have none, or one of another index, come last.
+SELECT f.namespace, f.key, f.value, f.created_at, f.updated_at, s.score, f.ttl_minutes
+  FROM found f
+  LEFT JOIN LATERAL (
+       SELECT max(store_similarity(v.embedding, %(query)s::real[])) AS score
+         FROM store_vector v
+        WHERE v.tenant_id = f.tenant_id
+          AND v.namespace = f.namespace
+          AND v.key = f.key
+          AND v.dims = %(dims)s
+       ) s ON true
+ ORDER BY s.score DESC NULLS LAST, f.updated_at DESC, f.namespace, f.key
  LIMIT %(limit)s
 OFFSET %(offset)s
 
