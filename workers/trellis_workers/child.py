@@ -33,6 +33,7 @@ def main(token: str, descriptor: int) -> int:
         # Celery's warning is about pickled messages of a root worker; ours accept nothing but JSON.
         warnings.simplefilter("ignore", SecurityWarning)
         host = build(settings, owner=owner(os.getpid(), token))
+        _ = host.registry.trusted
     except TrellisError as error:
         print(f"trellis worker: {error}", file=sys.stderr)
         return CANNOT_START

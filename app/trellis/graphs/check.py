@@ -33,6 +33,7 @@ def run(manifest_path: Path | None) -> int:
     registry.load_all()
     try:
         embeddings.load(manifest)
+        _ = registry.trusted
     except ConfigError as error:
         _print(f"✗ {error}")
         return 1

@@ -55,7 +55,9 @@ def _embeddings(manifest: Manifest, wanted: StoreIndex) -> Embeddings:
 
 def _is_users(manifest: Manifest, spec: GraphSpec) -> bool:
     """Whether it is code and not `provider:model`: a file, a dotted name, or a module of the project."""
-    return spec.is_file or "." in spec.source or loader.has_module(manifest, spec.source)
+    if spec.is_file or "." in spec.source:
+        return True
+    return loader.module_file(manifest, spec.source) is not None
 
 
 def _provided(name: str) -> Embeddings:

@@ -66,12 +66,13 @@ def import_target(manifest: Manifest, spec: GraphSpec) -> Imported:
     return Imported(value=value, file=file, line=_bindings(file).get(spec.variable))
 
 
-def has_module(manifest: Manifest, name: str) -> bool:
-    """Whether a module or package of the project's own has this name."""
-    return any(
-        (base / f"{name}.py").is_file() or (base / name / "__init__.py").is_file()
-        for base in _bases(manifest)
-    )
+def module_file(manifest: Manifest, name: str) -> Path | None:
+    """The file of a module or package of the project's own. None: no file of the project has this name."""
+    stem = name.replace(".", "/")
+    files = [
+        base / file for base in _bases(manifest) for file in (f"{stem}.py", f"{stem}/__init__.py")
+    ]
+    return next((file for file in files if file.is_file()), None)
 
 
 def explain(manifest: Manifest, error: BaseException, *, at: str | None = None) -> str:
