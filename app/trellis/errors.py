@@ -61,7 +61,7 @@ class EmbeddingFailed(TrellisError):
     status = 502
 
     def __init__(self, how: str) -> None:
-        super().__init__(f"The embedding function of the store {how}. Its log says more.")
+        super().__init__(f"The embedding function of the store {how}. The server's log says more.")
 
 
 class Unavailable(TrellisError):

@@ -98,7 +98,7 @@ def test_embedding_that_fails(server: System, user: str) -> None:
 
     assert answer.status == 502
     assert answer.json() == {
-        "detail": "The embedding function of the store raised RuntimeError. Its log says more."
+        "detail": "The embedding function of the store raised RuntimeError. The server's log says more."
     }
     assert server.get(f"/store/items?namespace={user}&key=k") is None
     assert "no more credit" in server.said()

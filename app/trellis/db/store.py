@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import takewhile
@@ -27,22 +28,20 @@ from trellis.db.engine import Tx, is_too_slow
 from trellis.db.statements import sql
 from trellis.db.texts import as_json, as_text
 from trellis.db.vectors import Index, Meaning, Place
-from trellis.domain.store import Namespace, StoreTtl, check_place
+from trellis.domain.store import MAX_TTL_MINUTES, Namespace, StoreTtl, check_place
 from trellis.errors import Invalid, NotSupported
 
 #: Comparisons that the search statement knows; it is their only reader.
 _OPERATORS: Final = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 
-#: Threads that async batches wait in: for the database …
-_THREADS: Final = 4
-#: … and for whoever embeds, which takes far longer and needs no connection.
+#: Batches of one store that are at the database at once: others need its connections too.
+_AT_ONCE: Final = 4
+#: Threads for async batches where there is an index: most of them wait for whoever embeds, without a connection.
 _EMBEDDING_THREADS: Final = 32
 _TOO_MUCH: Final = "There is more to look at than the time allows. Give a longer namespace prefix."
 _NO_MEANING: Final = Meaning()
 #: What fits an integer of Postgres's; a page beyond it does not exist.
 _MAX_NUMBER: Final = 2**31 - 1
-#: Ten years: more is a mistake, and far more does not fit a timestamp.
-_MAX_MINUTES: Final = 5_256_000
 
 
 class PostgresStore(BaseStore):
@@ -68,11 +67,12 @@ class PostgresStore(BaseStore):
         self._index = index
         self._engine = engine
         self._tenant_id = tenant_id
+        self._gate = threading.Semaphore(_AT_ONCE)
         self._own = (
             None
             if executor
             else ThreadPoolExecutor(
-                _EMBEDDING_THREADS if index else _THREADS, thread_name_prefix="store"
+                _EMBEDDING_THREADS if index else _AT_ONCE, thread_name_prefix="store"
             )
         )
         self._executor = executor or self._own
@@ -81,7 +81,7 @@ class PostgresStore(BaseStore):
         checked = [_checked(op) for op in ops]
         meaning = self._index.meaning(checked) if self._index else _NO_MEANING
         try:
-            with self._engine.begin() as tx:
+            with self._gate, self._engine.begin() as tx:
                 return execute(tx, checked, tenant_id=self._tenant_id, meaning=meaning)
         except DBAPIError as error:
             if not is_too_slow(error):
@@ -147,8 +147,8 @@ def _checked(op: Op) -> Op:
 def _check_put(op: PutOp) -> None:
     check_place(op.namespace, op.key)
     # A NaN is neither.
-    if op.ttl is not None and not 0 < op.ttl <= _MAX_MINUTES:
-        raise Invalid(f"ttl must be a number of minutes above 0, {_MAX_MINUTES} at most.")
+    if op.ttl is not None and not 0 < op.ttl <= MAX_TTL_MINUTES:
+        raise Invalid(f"ttl must be a number of minutes above 0, {MAX_TTL_MINUTES} at most.")
 
 
 def _check_numbers(**numbers: int) -> None:
@@ -185,7 +185,8 @@ def _search(tx: Tx, op: SearchOp, *, tenant_id: str, meaning: Meaning) -> list[S
     query = meaning.queries.get(op.query) if op.query else None
     order = "nearest" if query else "newest"
     rows = tx.exec_driver_sql(
-        f"WITH found AS ({sql('store', 'matching')}) {sql('store', order)}",
+        # Not a CTE: the planner would compute it apart, for it reads the clock.
+        sql("store", order).replace("(matching)", f"({sql('store', 'matching')})"),
         {
             "tenant_id": tenant_id,
             "prefix": [as_text(element) for element in op.namespace_prefix],

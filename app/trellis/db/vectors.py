@@ -114,5 +114,5 @@ def _called(call: Callable[[], T]) -> T:
         return call()
     except TrellisError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EmbeddingFailed(f"raised {type(error).__name__}") from error

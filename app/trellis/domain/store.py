@@ -9,6 +9,9 @@ from trellis.errors import BadRequest, Invalid
 
 Namespace = tuple[str, ...]
 
+#: Longest that an item may ask to live. Ten years: more is a mistake, and far more does not fit a timestamp.
+MAX_TTL_MINUTES = 5_256_000
+
 #: Bytes of a namespace and a key: an entry of Postgres's index holds 2 704, the tenant and headers included.
 _MAX_PLACE_BYTES = 2000
 #: What an index entry spends on each label beside its bytes.

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trellis.domain.store import StoreIndex, StoreSettings, StoreTtl
+from trellis.domain.store import MAX_TTL_MINUTES, StoreIndex, StoreSettings, StoreTtl
 from trellis.errors import ConfigError
 from trellis.graphs.options import Rule, an_object, checked, is_number, is_texts, is_whole
 
-#: As long as a client may ask for.
-_MAX_MINUTES = 5_256_000
 _MINUTES: Rule = (
-    f"a number of minutes above 0, {_MAX_MINUTES} at most",
-    lambda value: is_number(value) and 0 < value <= _MAX_MINUTES,
+    f"a number of minutes above 0, {MAX_TTL_MINUTES} at most",
+    lambda value: is_number(value) and 0 < value <= MAX_TTL_MINUTES,
 )
 _FLAG: Rule = ("true or false", lambda value: isinstance(value, bool))
 

@@ -291,7 +291,7 @@ def test_numbers_of_any_size__are_stored(
 def returning(answer: Any) -> Any:
     class Answering(Letters):
         def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            if isinstance(answer, Exception):
+            if isinstance(answer, BaseException):
                 raise answer
             found: list[list[float]] = answer
             return found
@@ -303,6 +303,7 @@ def returning(answer: Any) -> Any:
     ("answer", "message"),
     [
         (ValueError("sk-secret"), "raised ValueError"),
+        (SystemExit("sk-secret"), "raised SystemExit"),
         ([], "returned 0 vectors for 1 texts"),
         ([[1.0] * 4] * 2, "returned 2 vectors for 1 texts"),
         ([[1.0, 2.0]], "returned a vector of 2 numbers, not 4"),
