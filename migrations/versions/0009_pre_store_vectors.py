@@ -6,7 +6,7 @@ Revision ID: 0009
 from alembic import op
 
 revision = "0009"
-down_revision = "0004"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
