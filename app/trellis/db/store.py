@@ -80,9 +80,12 @@ class PostgresStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         checked = [_checked(op) for op in ops]
         meaning = self._index.meaning(checked) if self._index else _NO_MEANING
+        return self._batch(checked, meaning)
+
+    def _batch(self, ops: Sequence[Op], meaning: Meaning) -> list[Result]:
         try:
             with self._gate, self._engine.begin() as tx:
-                return execute(tx, checked, tenant_id=self._tenant_id, meaning=meaning)
+                return execute(tx, ops, tenant_id=self._tenant_id, meaning=meaning)
         except DBAPIError as error:
             if not is_too_slow(error):
                 raise
