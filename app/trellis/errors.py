@@ -6,6 +6,7 @@ TrellisError
 │   └── NotSupported      422  understood, and not available yet
 ├── NotFound              404
 ├── Conflict              409
+├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
@@ -52,6 +53,15 @@ class Conflict(TrellisError):
     """The thing is in a state that forbids the request."""
 
     status = 409
+
+
+class EmbeddingFailed(TrellisError):
+    """The store's embedding function failed, or returned nonsense. Nothing was written."""
+
+    status = 502
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The embedding function of the store {how}. The server's log says more.")
 
 
 class Unavailable(TrellisError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import redis
@@ -17,6 +18,7 @@ from trellis.graphs.manifest import Manifest, load
 from trellis.settings import Settings
 
 if TYPE_CHECKING:
+    from trellis.db.vectors import Index
     from trellis.graphs.registry import Registry
     from trellis.stream.reader import Reader
 
@@ -46,6 +48,8 @@ class Runtime:
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
     _registry: Registry | None = None
+    _index: Index | None = None
+    _index_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def registry(self) -> Registry:
@@ -55,6 +59,22 @@ class Runtime:
 
             self._registry = Registry(self.manifest)
         return self._registry
+
+    @property
+    def index(self) -> Index | None:
+        """
+        The store's semantic index, if langgraph.json wants one. The first use imports the user's code: in a thread.
+
+        :raises ConfigError: what makes its vectors cannot be loaded.
+        """
+        if self.manifest.store.index is None:
+            return None
+        with self._index_lock:
+            if self._index is None:
+                from trellis.graphs import embeddings
+
+                self._index = embeddings.load(self.manifest)
+        return self._index
 
     def close(self) -> None:
         """Give connections back."""

@@ -33,6 +33,7 @@ def main(token: str, descriptor: int) -> int:
         # Celery's warning is about pickled messages of a root worker; ours accept nothing but JSON.
         warnings.simplefilter("ignore", SecurityWarning)
         host = build(settings, owner=owner(os.getpid(), token))
+        _ = host.registry.trusted
     except TrellisError as error:
         print(f"trellis worker: {error}", file=sys.stderr)
         return CANNOT_START
@@ -126,7 +127,19 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
             60 * ttl.sweep_interval_minutes,
             lambda: pruner.expire(host.engine, limit=ttl.sweep_limit),
         ),
+        # Seldom, maybe, but then to the end.
+        Chore(
+            "prune store",
+            _sweep_seconds(host),
+            lambda: pruner.prune_store(host.engine),
+            then=("prune store", 0.1),
+        ),
     ]
+
+
+def _sweep_seconds(host: Host) -> float:
+    minutes = host.manifest.store.ttl.sweep_minutes
+    return 5.0 if minutes is None else minutes * 60
 
 
 if __name__ == "__main__":

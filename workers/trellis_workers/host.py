@@ -16,11 +16,12 @@ from sqlalchemy import Engine
 
 from trellis.db.checkpoints import Cache
 from trellis.db.engine import new_engine
-from trellis.db.store import PostgresStore
+from trellis.db.store import PostgresStore, ttl_config
 from trellis.db.writer import Writer
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.runs import Lease
+from trellis.graphs import embeddings
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.registry import Registry
 from trellis.settings import Settings
@@ -80,7 +81,12 @@ def build(settings: Settings, *, owner: str) -> Host:
         writer=Writer(new_engine(settings.database_url, pool_size=1), cache=cache),
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
-        store=PostgresStore(engine, "default"),
+        store=PostgresStore(
+            engine,
+            "default",
+            ttl=ttl_config(manifest.store.ttl),
+            index=embeddings.load(manifest),
+        ),
         cache=cache,
         announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),

@@ -17,6 +17,7 @@ from trellis.api import (
     openapi,
     runs,
     state,
+    store,
     system,
     threads,
     wire,
@@ -36,6 +37,7 @@ _BLUEPRINTS = (
     threads.blueprint,
     state.blueprint,
     runs.blueprint,
+    store.blueprint,
 )
 
 

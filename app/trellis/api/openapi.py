@@ -139,6 +139,14 @@ OPERATIONS: Mapping[str, Operation] = {
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),
     "dev.truncate_all": Operation(takes=schemas.Truncate, gives=schemas.Done),
+    "store.put": Operation(takes=schemas.StorePut, status=204),
+    "store.get": Operation(
+        gives=schemas.Item | None,
+        query={"namespace": _TEXTS, "key": _TEXT, "refresh_ttl": {"type": "boolean"}},
+    ),
+    "store.delete": Operation(takes=schemas.StoreDelete, status=204),
+    "store.search": Operation(takes=schemas.StoreSearch, gives=schemas.FoundItems),
+    "store.namespaces": Operation(takes=schemas.StoreNamespaces, gives=schemas.Namespaces),
 }
 
 

@@ -255,6 +255,41 @@ class Truncate(Struct, kw_only=True):
     checkpointer: bool = False  #: likewise
 
 
+#: Of as many labels as anybody may want.
+Labels = Annotated[list[str], Meta(max_length=100)]
+
+
+class StorePut(Struct, kw_only=True):
+    namespace: Labels
+    key: str
+    value: Object
+    #: `true` is refused: false, or paths.
+    index: bool | Annotated[list[str], Meta(max_length=100)] | None = None
+    ttl: Minutes | UnsetType | None = UNSET
+
+
+class StoreDelete(Struct, kw_only=True):
+    namespace: Labels | None = None
+    key: str
+
+
+class StoreSearch(Struct, kw_only=True):
+    namespace_prefix: Labels | None = None
+    filter: Object | None = None
+    limit: Count = 10
+    offset: Offset = 0
+    query: str | None = None
+    refresh_ttl: bool | None = None
+
+
+class StoreNamespaces(Struct, kw_only=True):
+    prefix: Labels | None = None
+    suffix: Labels | None = None
+    max_depth: Annotated[int, Meta(ge=1, le=100)] | None = None
+    limit: Count = 100
+    offset: Offset = 0
+
+
 # Responses
 
 
@@ -404,3 +439,23 @@ class SubgraphSchemas(Struct, kw_only=True):
 
 class GraphSchemas(SubgraphSchemas, kw_only=True):
     graph_id: str
+
+
+class Item(Struct, kw_only=True):
+    namespace: list[str]
+    key: str
+    value: Object
+    created_at: str
+    updated_at: str
+
+
+class FoundItem(Item, kw_only=True):
+    score: float | None
+
+
+class FoundItems(Struct, kw_only=True):
+    items: list[FoundItem]
+
+
+class Namespaces(Struct, kw_only=True):
+    namespaces: list[list[str]]

@@ -163,6 +163,17 @@ def run(row: Row) -> dict[str, Any]:
     }
 
 
+def item(found: Any) -> dict[str, Any]:
+    """An item of the store."""
+    return {
+        "namespace": list(found.namespace),
+        "key": found.key,
+        "value": found.value,
+        "created_at": time(found.created_at),
+        "updated_at": time(found.updated_at),
+    }
+
+
 def selected(shown: Mapping[str, Any], fields: Sequence[str] | None) -> Mapping[str, Any]:
     """Only the fields asked for; None means all."""
     return shown if fields is None else {key: shown[key] for key in shown if key in fields}

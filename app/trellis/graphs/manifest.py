@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trellis.domain.checkpointer import CheckpointerSettings
+from trellis.domain.store import StoreSettings
 from trellis.domain.ttl import ThreadTtl
 from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
-from trellis.graphs import ttl, webhooks
+from trellis.graphs import checkpointers, encryption, stores, ttl, webhooks
 
 FILE_NAME = "langgraph.json"
 
@@ -83,6 +85,8 @@ class Manifest:
     raw: Mapping[str, Any]
     webhooks: Webhooks = field(default_factory=Webhooks)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    checkpointer: CheckpointerSettings = field(default_factory=CheckpointerSettings)
     warnings: tuple[str, ...] = ()
 
 
@@ -98,6 +102,8 @@ def load(path: Path | None = None) -> Manifest:
         path = path / FILE_NAME
     raw = _read(path)
     env, warnings = _env(path, raw.get("env"))
+    environ = {**env, **os.environ}
+    encryption.refuse(str(path), raw.get("encryption"), environ=environ)
     dependencies = _dependencies(path, raw.get("dependencies"))
     return Manifest(
         path=path,
@@ -106,8 +112,10 @@ def load(path: Path | None = None) -> Manifest:
         dependencies=dependencies,
         env=env,
         raw=raw,
-        webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
+        webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ=environ),
         thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
+        store=stores.parse(str(path), raw.get("store")),
+        checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
 

@@ -68,7 +68,7 @@ async def _lend(
     try:
         registry = await asyncio.to_thread(_import_langgraph, rt)
         async with registry.open(graph_id, config=config, access_context=access_context) as graph:
-            return await _used(graph_id, use, _equipped(graph, backend))
+            return await _used(graph_id, use, _equipped(graph, backend, trusted=registry.trusted))
     finally:
         # In a thread: a query that was given up may still be running.
         await asyncio.to_thread(backend.close)
@@ -93,14 +93,14 @@ def _reason(error: Exception) -> str:
     return told["message"] if is_plain else f"{told['error']}: {told['message']}"
 
 
-def _equipped(graph: Graph, backend: DirectBackend) -> Graph:
+def _equipped(graph: Graph, backend: DirectBackend, *, trusted: frozenset[type]) -> Graph:
     from trellis.db.checkpoints.saver import Saver
     from trellis.db.serde import serializer
     from trellis.db.state_types import state_types
 
     # Not Pregel.copy(): it drops the mappers of pydantic states.
     equipped = copy.copy(graph)
-    equipped.checkpointer = Saver(backend, serde=serializer(state_types(graph)))
+    equipped.checkpointer = Saver(backend, serde=serializer(state_types(graph) | trusted))
     return equipped
 
 
@@ -108,4 +108,5 @@ def _import_langgraph(rt: Runtime) -> Registry:
     """In a thread, because the first time it takes a second, in which the loop must go on."""
     import_module("trellis.db.checkpoints.saver")
     import_module("trellis.db.serde")
+    _ = rt.registry.trusted
     return rt.registry

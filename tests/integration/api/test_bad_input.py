@@ -100,6 +100,22 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"values": "x", "checkpoint": {"checkpoint_ns": 1}},
     {"before": 1},
     {"before": {}},
+    {"namespace": "x"},
+    {"namespace": [1]},
+    {"namespace": ["x"], "value": {}},
+    {"namespace": ["x"], "key": 1, "value": {}},
+    {"namespace_prefix": "x"},
+    {"namespace_prefix": [""]},
+    {"namespace_prefix": ["a.b"]},
+    {"filter": []},
+    {"filter": {"a": {"$regex": "x"}}},
+    {"filter": {"a": {"$gt": 1, "b": 2}}},
+    {"query": 1},
+    {"refresh_ttl": "yes"},
+    {"prefix": "x"},
+    {"suffix": ["*", ""]},
+    {"max_depth": 0},
+    {"max_depth": 10**30},
 ]
 
 #: Query strings of a GET.
@@ -120,6 +136,9 @@ QUERIES = [
     "before=%ff%fe",
     "status=%ed%a0%80",
     "xray=2",
+    "key=k&namespace=%ed%a0%80",
+    "key=k&namespace=a..b",
+    "key=k&namespace=a&refresh_ttl=maybe",
 ]
 IDS = ["xx", "..%2f..%2fetc", "%00", "%ff", "1", "x" * 5_000, "01a202b2-17de-7163-99f7-2d55527e04a"]
 

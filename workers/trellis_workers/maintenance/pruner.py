@@ -15,10 +15,8 @@ def prune(engine: Engine) -> int:
     with engine.begin() as tx:
         threads = runs.delete_temporary_threads(tx)
     with engine.begin() as tx:
-        items = store.sweep(tx, limit=1000)
-    with engine.begin() as tx:
         keys = idempotency.sweep(tx, limit=1000) + webhooks.sweep(tx, limit=1000)
-    return threads + items + keys
+    return threads + keys
 
 
 def expire(engine: Engine, *, limit: int) -> int:
@@ -32,3 +30,9 @@ def expire(engine: Engine, *, limit: int) -> int:
         if found < batch:
             break
     return expired
+
+
+def prune_store(engine: Engine) -> int:
+    """Delete one batch of store items. Returns how many."""
+    with engine.begin() as tx:
+        return store.sweep(tx, limit=1000)
