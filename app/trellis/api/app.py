@@ -12,6 +12,7 @@ from trellis import telemetry
 from trellis.api import (
     assistants,
     body,
+    crons,
     dev,
     idempotency,
     openapi,
@@ -36,6 +37,7 @@ _BLUEPRINTS = (
     threads.blueprint,
     state.blueprint,
     runs.blueprint,
+    crons.blueprint,
 )
 
 

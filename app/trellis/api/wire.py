@@ -138,6 +138,27 @@ def run(row: Row) -> dict[str, Any]:
     }
 
 
+def cron(row: Row) -> dict[str, Any]:
+    """A cron. Its end is shown as it was sent."""
+    due = row["next_run_at"]
+    return {
+        "cron_id": row["cron_id"],
+        "assistant_id": row["assistant_id"],
+        "thread_id": row["thread_id"],
+        "user_id": "",
+        "end_time": row["payload"].get("end_time"),
+        "schedule": row["schedule"],
+        "timezone": row["timezone"],
+        "payload": row["payload"],
+        "next_run_date": due and due.astimezone(UTC).isoformat(),
+        "metadata": row["metadata"],
+        "on_run_completed": row["on_run_completed"],
+        "enabled": row["enabled"],
+        "created_at": time(row["created_at"]),
+        "updated_at": time(row["updated_at"]),
+    }
+
+
 def selected(shown: Mapping[str, Any], fields: Sequence[str] | None) -> Mapping[str, Any]:
     """Only the fields asked for; None means all."""
     return shown if fields is None else {key: shown[key] for key in shown if key in fields}
