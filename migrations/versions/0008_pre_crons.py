@@ -1,4 +1,4 @@
-"""Crons that fire: what each tick asks for, why the last one failed, and indexes for firing and for deletes.
+"""Crons that fire, with what each tick asks for; a log of the attempts at each webhook.
 
 Revision ID: 0008
 """
@@ -22,9 +22,12 @@ CREATE INDEX ix_cron_due ON cron (next_run_at)
 CREATE INDEX ix_cron_tenant_created ON cron (tenant_id, created_at);
 CREATE INDEX ix_cron_thread ON cron (thread_id) WHERE thread_id IS NOT NULL;
 CREATE INDEX ix_cron_assistant ON cron (assistant_id);
+
+ALTER TABLE webhook_outbox ADD COLUMN log jsonb NOT NULL DEFAULT '[]';
 """
 
 DOWNGRADE = """
+ALTER TABLE webhook_outbox DROP COLUMN log;
 DROP INDEX ix_cron_assistant;
 DROP INDEX ix_cron_thread;
 DROP INDEX ix_cron_tenant_created;

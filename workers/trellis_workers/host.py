@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
@@ -97,7 +97,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         announcer=rt.announcer,
         signals=rt.signals,
         events=_on(loop, _new_events(settings)),
-        deliverer=Deliverer(engine, manifest.webhooks),
+        deliverer=Deliverer(engine, replace(manifest.webhooks, secrets=settings.webhook_secrets)),
         loop=loop,
         owner=owner,
     )

@@ -126,6 +126,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "crons.run": Operation(takes=False, gives=schemas.Run, once=True),
     "crons.search": Operation(takes=cron_schemas.CronSearch, gives=list[cron_schemas.Cron]),
     "crons.count": Operation(takes=cron_schemas.CronCount, gives=int),
+    "runs.webhook": Operation(gives=schemas.WebhookDelivery),
     "runs.get_stateless": Operation(gives=schemas.Run),
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),

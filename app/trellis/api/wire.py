@@ -159,6 +159,17 @@ def cron(row: Row) -> dict[str, Any]:
     }
 
 
+def webhook(row: Row) -> dict[str, Any]:
+    """The delivery of a run's webhook."""
+    status = "delivered" if row["delivered_at"] else "given_up" if row["given_up_at"] else "pending"
+    return {
+        "url": row["url"],
+        "status": status,
+        "attempts": row["log"],
+        "next_attempt_at": time(row["next_attempt_at"]) if status == "pending" else None,
+    }
+
+
 def selected(shown: Mapping[str, Any], fields: Sequence[str] | None) -> Mapping[str, Any]:
     """Only the fields asked for; None means all."""
     return shown if fields is None else {key: shown[key] for key in shown if key in fields}

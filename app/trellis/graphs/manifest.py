@@ -104,7 +104,12 @@ def load(path: Path | None = None) -> Manifest:
         dependencies=dependencies,
         env=env,
         raw=raw,
-        webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
+        webhooks=webhooks.parse(
+            str(path),
+            raw.get("webhooks"),
+            http=raw.get("http"),
+            environ={**env, **os.environ},
+        ),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
 

@@ -255,6 +255,7 @@ def _compose(
         "multitask_strategy": new.multitask_strategy,
         "after_seconds": new.after_seconds,
         "timeout_seconds": rt.settings.run_timeout_seconds,
+        "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
         "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
         "thread_config": _thread_config(config),
     }
