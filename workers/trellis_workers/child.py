@@ -13,6 +13,7 @@ from celery.exceptions import SecurityWarning
 
 from trellis.dispatch.signals import Listener
 from trellis.errors import GraphLoadError, TrellisError
+from trellis.services import crons
 from trellis.settings import load
 from trellis.telemetry import WORKER_READY, configure, log
 from trellis_workers import celery, publish, tasks
@@ -120,6 +121,8 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
             lambda: rescuer.rescue(host.engine),
             then=("dispatch", rescuer.BACKOFF_SECONDS),
         ),
+        # More than one look's worth may be due: at once again, until nothing is.
+        Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
         Chore(

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
@@ -24,6 +24,7 @@ from trellis.domain.runs import Lease
 from trellis.graphs import embeddings
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.registry import Registry
+from trellis.runtime import Runtime
 from trellis.settings import Settings
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
@@ -40,6 +41,7 @@ _BLOCKED_SECONDS = 1.0
 class Host:
     """What every attempt of this process shares."""
 
+    rt: Runtime  #: for services of the front end
     settings: Settings
     manifest: Manifest
     registry: Registry
@@ -72,7 +74,17 @@ def build(settings: Settings, *, owner: str) -> Host:
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
     loop = _start_loop(settings.slots)
+    rt = Runtime(
+        settings=settings,
+        manifest=manifest,
+        engine=engine,
+        autocommit=engine.execution_options(isolation_level="AUTOCOMMIT"),
+        redis=redis,
+        announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
+        signals=Signals(redis, key_prefix=settings.redis_key_prefix),
+    )
     return Host(
+        rt=rt,
         settings=settings,
         manifest=manifest,
         registry=Registry(manifest),
@@ -88,10 +100,10 @@ def build(settings: Settings, *, owner: str) -> Host:
             index=embeddings.load(manifest),
         ),
         cache=cache,
-        announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
-        signals=Signals(redis, key_prefix=settings.redis_key_prefix),
+        announcer=rt.announcer,
+        signals=rt.signals,
         events=_on(loop, _new_events(settings)),
-        deliverer=Deliverer(engine, manifest.webhooks),
+        deliverer=Deliverer(engine, replace(manifest.webhooks, secrets=settings.webhook_secrets)),
         loop=loop,
         owner=owner,
     )

@@ -12,6 +12,7 @@ from trellis import telemetry
 from trellis.api import (
     assistants,
     body,
+    crons,
     dev,
     idempotency,
     openapi,
@@ -38,6 +39,7 @@ _BLUEPRINTS = (
     state.blueprint,
     runs.blueprint,
     store.blueprint,
+    crons.blueprint,
 )
 
 

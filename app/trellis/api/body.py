@@ -69,7 +69,7 @@ def shape(data: Any, into: type[T]) -> T:
         raise Invalid(_mismatch(str(error), into)) from None
 
 
-def identifier(text: str, what: Literal["thread", "run", "assistant"]) -> str:
+def identifier(text: str, what: Literal["thread", "run", "assistant", "cron"]) -> str:
     """
     The canonical spelling of a UUID.
 

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
 import trellis
-from trellis.api import docs, idempotency, schemas, wire
+from trellis.api import cron_schemas, docs, idempotency, schemas, wire
 from trellis.api.new_run import STREAM_MODES
 
 blueprint = Blueprint("openapi", __name__)
@@ -135,6 +135,17 @@ OPERATIONS: Mapping[str, Operation] = {
         takes=schemas.StatelessRunCreate, gives=Any, once=True
     ),
     "runs.create_batch": Operation(takes=schemas.RunBatch, gives=list[schemas.Run], once=True),
+    "crons.create": Operation(takes=cron_schemas.CronCreate, gives=cron_schemas.Cron, once=True),
+    "crons.create_on_thread": Operation(
+        takes=cron_schemas.ThreadCronCreate, gives=cron_schemas.Cron, once=True
+    ),
+    "crons.get": Operation(gives=cron_schemas.Cron),
+    "crons.patch": Operation(takes=cron_schemas.CronPatch, gives=cron_schemas.Cron),
+    "crons.delete": Operation(status=204),
+    "crons.run": Operation(takes=False, gives=schemas.Run, once=True),
+    "crons.search": Operation(takes=cron_schemas.CronSearch, gives=list[cron_schemas.Cron]),
+    "crons.count": Operation(takes=cron_schemas.CronCount, gives=int),
+    "runs.webhook": Operation(gives=schemas.WebhookDelivery),
     "runs.get_stateless": Operation(gives=schemas.Run),
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),

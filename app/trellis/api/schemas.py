@@ -399,6 +399,19 @@ class Run(Struct, kw_only=True):
     cancel_reason: str | None
 
 
+class WebhookAttempt(Struct, kw_only=True):
+    attempt: int
+    at: str
+    error: str | None
+
+
+class WebhookDelivery(Struct, kw_only=True):
+    url: str
+    status: Literal["pending", "delivered", "given_up"]
+    attempts: list[WebhookAttempt]
+    next_attempt_at: str | None
+
+
 class Task(Struct, kw_only=True):
     id: str
     name: str

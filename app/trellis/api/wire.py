@@ -174,6 +174,38 @@ def item(found: Any) -> dict[str, Any]:
     }
 
 
+def cron(row: Row) -> dict[str, Any]:
+    """A cron. Its end is shown as it was sent."""
+    due = row["next_run_at"]
+    return {
+        "cron_id": row["cron_id"],
+        "assistant_id": row["assistant_id"],
+        "thread_id": row["thread_id"],
+        "user_id": "",
+        "end_time": row["payload"].get("end_time"),
+        "schedule": row["schedule"],
+        "timezone": row["timezone"],
+        "payload": row["payload"],
+        "next_run_date": due and due.astimezone(UTC).isoformat(),
+        "metadata": row["metadata"],
+        "on_run_completed": row["on_run_completed"],
+        "enabled": row["enabled"],
+        "created_at": time(row["created_at"]),
+        "updated_at": time(row["updated_at"]),
+    }
+
+
+def webhook(row: Row) -> dict[str, Any]:
+    """The delivery of a run's webhook."""
+    status = "delivered" if row["delivered_at"] else "given_up" if row["given_up_at"] else "pending"
+    return {
+        "url": row["url"],
+        "status": status,
+        "attempts": row["log"],
+        "next_attempt_at": time(row["next_attempt_at"]) if status == "pending" else None,
+    }
+
+
 def selected(shown: Mapping[str, Any], fields: Sequence[str] | None) -> Mapping[str, Any]:
     """Only the fields asked for; None means all."""
     return shown if fields is None else {key: shown[key] for key in shown if key in fields}

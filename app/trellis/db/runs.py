@@ -84,7 +84,7 @@ def enqueue_with_thread(
 def _encoded(run: Mapping[str, Any]) -> dict[str, Any]:
     columns = ("metadata", "kwargs", "thread_metadata", "thread_config")
     encoded = {name: _json(run[name]) for name in columns}
-    return {**run, **encoded, "webhook": run["kwargs"].get("webhook")}
+    return {"webhook": run["kwargs"].get("webhook"), **run, **encoded}
 
 
 def get(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> Row | None:

@@ -14,7 +14,9 @@ _RESERVED_PREFIXES = (
     "langgraph_auth_user",
     "langgraph_auth_permissions",
 )
-_RESERVED = frozenset({"run_id", "thread_id", "graph_id", "assistant_id", "langgraph_request_id"})
+_RESERVED = frozenset(
+    {"run_id", "thread_id", "graph_id", "assistant_id", "cron_id", "langgraph_request_id"}
+)
 
 
 def is_reserved(key: str) -> bool:

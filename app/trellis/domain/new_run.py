@@ -36,3 +36,5 @@ class NewRun:
     strict_resume: bool = False  #: an answer to a question that does not wait fails the run
     headers: Mapping[str, str] = field(default_factory=dict)  #: those allowed into `configurable`
     request_id: str = ""  #: becomes `configurable.langgraph_request_id`
+    thread_metadata: Mapping[str, Any] = field(default_factory=dict)  #: for a thread made for it
+    cron_id: str | None = None  #: becomes `configurable.cron_id`

@@ -112,7 +112,9 @@ def load(path: Path | None = None) -> Manifest:
         dependencies=dependencies,
         env=env,
         raw=raw,
-        webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ=environ),
+        webhooks=webhooks.parse(
+            str(path), raw.get("webhooks"), http=raw.get("http"), environ=environ
+        ),
         thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
         store=stores.parse(str(path), raw.get("store")),
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),

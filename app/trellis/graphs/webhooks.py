@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trellis.domain.webhooks import Policy, Webhooks
+from trellis.domain.webhooks import FIELDS, Policy, Webhooks
 from trellis.errors import ConfigError
 from trellis.graphs.options import Rule, an_object, checked, is_texts, is_whole
 
@@ -24,6 +24,7 @@ _OURS = frozenset(
         "transfer-encoding",
         "user-agent",
         "webhook-id",
+        "webhook-signature",
         "webhook-timestamp",
     ]
 )
@@ -44,14 +45,14 @@ _URL: Mapping[str, Rule] = {
 }
 
 
-def parse(where: str, raw: object, *, environ: Mapping[str, str]) -> Webhooks:
+def parse(where: str, raw: object, *, http: object = None, environ: Mapping[str, str]) -> Webhooks:
     """
-    Read the key; absent or null is the default. `where` is the file, for messages.
+    Read the key, and the switch in `http`; absent or null is the default. `where` is the file, for messages.
 
     :raises ConfigError: names the key and what it takes, or the variable that is not set.
     """
     at = f'{where}: "webhooks'
-    known = an_object(f'{at}"', raw, ("env_prefix", "url", "headers"))
+    known = an_object(f'{at}"', raw, ("env_prefix", "url", "headers", "fields"))
     prefix = known.get("env_prefix", _PREFIX)
     if not isinstance(prefix, str) or not prefix:
         raise ConfigError(f'{at}.env_prefix" takes a text that variables begin with')
@@ -62,7 +63,24 @@ def parse(where: str, raw: object, *, environ: Mapping[str, str]) -> Webhooks:
             name: _header(f'{at}.headers.{name}"', name, value, prefix=prefix, environ=environ)
             for name, value in headers.items()
         },
+        fields=_fields(f'{at}.fields"', known.get("fields")),
+        disabled=_disabled(where, http),
     )
+
+
+def _fields(at: str, given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given or any(each not in FIELDS for each in given):
+        raise ConfigError(f"{at} takes a list of at least one of: {', '.join(FIELDS)}")
+    return tuple(given)
+
+
+def _disabled(where: str, http: object) -> bool:
+    value = http.get("disable_webhooks") if isinstance(http, dict) else None
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f'{where}: "http.disable_webhooks" takes true or false')
+    return bool(value)
 
 
 def _policy(given: Mapping[str, Any]) -> Policy:
