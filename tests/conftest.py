@@ -12,12 +12,17 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from trellis.db.engine import new_engine
 from trellis.db.migrate import migrate
 from trellis.dev.embedded import Server, start_postgres, start_valkey
 from trellis.dev.server import Lock
+
+# The processes that share the tests share two cores: how long an example takes says nothing.
+settings.register_profile("trellis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trellis")
 
 TEMPLATE = "trellis_template"
 PREFIX = "trellis-tests-"
@@ -36,7 +41,8 @@ def server_folder() -> Iterator[Path]:
     remove_leftovers(folder.parent)
     yield folder
     lock.release()
-    shutil.rmtree(folder)
+    # From here on another session may take it for a leftover, and remove it too.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(parent: Path) -> None:
