@@ -32,6 +32,8 @@ WORKER_READY = "worker.ready"
 WORKER_DRAINING = "worker.draining"
 WORKER_DIED = "worker.died"
 WORKER_RECYCLED = "worker.recycled"
+QUARANTINE_BEGUN = "quarantine.begun"
+QUARANTINE_FAILED = "quarantine.failed"
 LEASES_EXPIRED = "leases.expired"
 
 

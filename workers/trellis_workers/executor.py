@@ -55,6 +55,13 @@ class Attempt:
     over: bool = False  #: nothing that the graph still says counts
     values: Any = None  #: the state after the last step
     stopped: asyncio.Future[None] = field(default_factory=_future)
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether it is to be alone in its process still."""
+        trial = self.run.trial_seconds
+        return trial is not None and time.monotonic() < self.began_at + trial
 
     def see(self, values: Any) -> None:
         self.values = values
@@ -77,8 +84,11 @@ class Attempt:
 class Executor:
     """Executes runs for the slots of a process, and knows which are executing."""
 
-    def __init__(self, host: Host, *, worn: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, *, worn: Callable[[], None], takes_suspects: bool = False
+    ) -> None:
         """`worn` is called after the last run that this process is to execute, if there is such a limit."""
+        self._takes_suspects = takes_suspects
         self._host = host
         self._worn = worn
         self._executed = 0
@@ -102,6 +112,12 @@ class Executor:
         """Whether a run is being claimed or executed."""
         return self._executing > 0
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether a run is being claimed, or is to be alone still."""
+        attempts = list(self.attempts)
+        return self._executing > len(attempts) or any(a.is_on_trial for a in attempts)
+
     async def execute(self, run_id: str, graph_id: str) -> None:
         """Claim the hinted run's thread and work it off, one run after the other. A stale hint does nothing."""
         due: Pending | None = Pending(run_id=run_id, graph_id=graph_id)
@@ -109,10 +125,12 @@ class Executor:
         try:
             while due is not None and not self._host.draining.is_set():
                 due = await self._next(due)
+                if self._takes_suspects:
+                    break
         finally:
             self._executing -= 1
         if due is not None:
-            # Draining: somebody else's now.
+            # Draining, or not for a process that takes suspects only: somebody else's now.
             self._host.announcer(due.run_id, due.graph_id)
 
     async def _next(self, due: Pending) -> Pending | None:
@@ -134,7 +152,12 @@ class Executor:
 
     async def _claim(self, run_id: str) -> Taken | None:
         lease = self._host.lease.duration.total_seconds()
-        take = Take(run_id=run_id, owner=self._host.owner, lease_seconds=lease)
+        take = Take(
+            run_id=run_id,
+            owner=self._host.owner,
+            lease_seconds=lease,
+            suspects=self._takes_suspects,
+        )
         taken: Taken | None = await self._host.writer.do(take)
         return taken
 

@@ -36,6 +36,9 @@ class Claimed:
         bool  #: an earlier attempt left durable writes: continue, do not apply the input again
     )
     seconds_left: float | None  #: until the run's deadline
+    trial_seconds: float | None = (
+        None  #: how long it is to be alone in its process; None: not at all
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,10 +122,10 @@ def state(tx: Tx, run_id: str) -> Row | None:
 
 
 def claim(
-    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float
+    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float, suspects: bool = False
 ) -> tuple[list[Claimed], bool]:
     """
-    Take the heads of the threads of the hinted runs.
+    Take the heads of the threads of the hinted runs: those that are suspects, or those that are not.
 
     `hints` is {run_id: claim_id}. Two statements, never one: see `claim` in runs.sql. The flag says
     that a thread was locked by somebody else, so the hints may be worth another try.
@@ -135,6 +138,7 @@ def claim(
         "claim",
         owner=owner,
         lease=lease_seconds,
+        suspects=suspects,
         thread_ids=[row["thread_id"] for row in threads],
         fences=[row["fence"] for row in threads],
         claim_ids=list(hints.values())[: len(threads)],
@@ -159,6 +163,7 @@ def _claimed(row: Row) -> Claimed:
         kwargs=row["kwargs"],
         has_progress=row["has_progress"],
         seconds_left=row["seconds_left"],
+        trial_seconds=row["trial_seconds"],
     )
 
 
@@ -299,7 +304,14 @@ def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> st
     if row and row["status"] == RunStatus.ERROR:
         _run(tx, "bury", run_id=run_id)
         _settle_buried(tx, run_id, thread_id)
+        _run(tx, "acquit", owner=row["lost_before"])
     return row["status"] if row else None
+
+
+def suspect(tx: Tx) -> Pending | None:
+    """The run that is to be executed alone next."""
+    row = _row(tx, "suspect")
+    return Pending(run_id=row["run_id"], graph_id=row["graph_id"]) if row else None
 
 
 def lock_lost(tx: Tx, run_id: str, thread_id: str) -> bool:
