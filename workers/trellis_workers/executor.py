@@ -12,6 +12,7 @@ from typing import Any
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
+from trellis.db import runs
 from trellis.db.checkpoints import Key
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.rounds import Finish, Finished, Release, Take, Taken
@@ -37,6 +38,8 @@ from trellis_workers.host import Host
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
+#: How long the store waits for a database out of reach, in seconds. A lease does not last much longer.
+_PATIENCE = 10.0
 
 
 def _future() -> asyncio.Future[None]:
@@ -256,6 +259,7 @@ class Executor:
     async def _drive(self, attempt: Attempt, taken: Taken) -> driver.Driven:
         host, run = self._host, attempt.run
         claim, events = run.claim, host.events
+        store = host.store.guarded(partial(runs.fence, claim=claim), patience_seconds=_PATIENCE)
 
         def send(name: str, data: Any) -> None:
             if not attempt.over:
@@ -266,10 +270,10 @@ class Executor:
             config=dict(run.kwargs["config"]),
             context=run.kwargs["context"],
             access_context="threads.create_run",
-            store=host.store,
+            store=store,
         )
         async with opened as graph:
-            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=host.store)
+            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=store)
             return await driver.drive(
                 equipped, run, send=send, seen=attempt.see, control=attempt.control
             )

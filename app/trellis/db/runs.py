@@ -18,6 +18,7 @@ from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.domain.ttl import Ttl
+from trellis.errors import Fenced
 
 _rows = partial(queries.rows, "runs")
 _row = partial(queries.row, "runs")
@@ -171,6 +172,16 @@ def hold(tx: Tx, claims: Sequence[Claim]) -> set[str]:
     """Lock the runs that these claims still own, until commit. Those missing are fenced."""
     rows = _rows(tx, "hold", run_ids=[c.run_id for c in claims], fences=[c.fence for c in claims])
     return {row["run_id"] for row in rows}
+
+
+def fence(tx: Tx, claim: Claim) -> None:
+    """
+    Let a transaction commit only while a claim owns its run.
+
+    :raises Fenced: it does not any more.
+    """
+    if not hold(tx, [claim]):
+        raise Fenced(f"run {claim.run_id} belongs to another attempt")
 
 
 def mark_progress(tx: Tx, run_ids: Sequence[str]) -> None:

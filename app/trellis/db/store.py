@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from langgraph.store.base import (
@@ -23,6 +24,7 @@ from langgraph.store.base import (
 from sqlalchemy import Engine
 
 from trellis.db.engine import Tx
+from trellis.db.patience import patiently
 from trellis.db.statements import sql
 from trellis.errors import Invalid, NotSupported
 
@@ -30,6 +32,8 @@ from trellis.errors import Invalid, NotSupported
 _OPERATORS: Final = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 
 Namespace = tuple[str, ...]
+#: Called in a transaction that writes; raises what keeps it from committing.
+Guard = Callable[[Tx], None]
 
 
 class PostgresStore(BaseStore):
@@ -41,6 +45,8 @@ class PostgresStore(BaseStore):
     """
 
     supports_ttl = True
+    _guard: Guard | None = None
+    _patience = 0.0
 
     def __init__(
         self,
@@ -58,8 +64,22 @@ class PostgresStore(BaseStore):
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         checked = [_checked(op) for op in ops]
+        return patiently(lambda: self._batch(checked), seconds=self._patience)
+
+    def _batch(self, ops: Sequence[Op]) -> list[Result]:
         with self._engine.begin() as tx:
-            return execute(tx, checked, tenant_id=self._tenant_id)
+            results = execute(tx, ops, tenant_id=self._tenant_id)
+            # Last: a guard that locks a run must not hold it while others' items are waited for.
+            if self._guard and any(isinstance(op, PutOp) for op in ops):
+                self._guard(tx)
+            return results
+
+    def guarded(self, guard: Guard, *, patience_seconds: float) -> Self:
+        """This store for one who may lose the right to write, and who waits for a database out of reach."""
+        other = copy.copy(self)
+        other._guard = guard
+        other._patience = patience_seconds
+        return other
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         return await asyncio.get_running_loop().run_in_executor(
