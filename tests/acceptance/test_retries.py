@@ -79,6 +79,21 @@ def test_a_graph_that_raises__is_called_as_often_as_its_policy_says(
     assert system.rows("SELECT attempt FROM run WHERE run_id = %s", run_id) == [(1,)]
 
 
+def test_a_dead_letter__says_why_and_is_run_again(system: System, course: Course) -> None:
+    thread_id, run_id = start(system, "flaky", course, fail="own")
+    assert ending(system, run_id) == "error"
+
+    letter = "SELECT kwargs -> 'input', traceback, thread_id::text, assistant_id::text FROM dead_letter WHERE run_id = %s"
+    [(given, traceback, thread, assistant)] = system.rows(letter, run_id)
+    assert given["folder"] == str(course.folder)
+    assert "in fail_twice" in traceback
+    assert thread == thread_id
+    for ends in ("error", "success"):
+        body = {"assistant_id": assistant, "input": None}
+        again = system.post(f"/threads/{thread_id}/runs", body)["run_id"]
+        assert ending(system, again) == ends
+
+
 def test_an_attempt_that_lost_its_run__puts_nothing_into_the_store(
     system: System, engine: Engine, course: Course
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from trellis.db import checkpoints, queries
+from trellis.db import checkpoints, dead_letters, queries
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
@@ -222,6 +222,13 @@ def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     for claim, _ in ends:
         if claim.run_id in won and won[claim.run_id].outcome.thread_status is None:
             roll_back(tx, claim.run_id, claim.thread_id)
+    failed = [
+        (claim.run_id, dead_letters.RAISED, outcome.traceback)
+        for claim, outcome in ends
+        if claim.run_id in won and won[claim.run_id].outcome.status == RunStatus.ERROR
+    ]
+    if failed:
+        dead_letters.bury(tx, failed)
     if lost := [(claim, outcome) for claim, outcome in ends if claim.run_id not in won]:
         won |= _finished_before(tx, lost)
     return won
@@ -313,7 +320,7 @@ def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> st
     error = _json({"error": "WorkerLost", "message": "The workers of this run died too often."})
     row = _row(tx, "rescue", run_id=run_id, error=error, backoff=backoff_seconds)
     if row and row["status"] == RunStatus.ERROR:
-        _run(tx, "bury", run_id=run_id)
+        dead_letters.bury(tx, [(run_id, dead_letters.LOST, None)])
         _settle_buried(tx, run_id, thread_id)
         _run(tx, "acquit", owner=row["lost_before"])
     return row["status"] if row else None

@@ -365,14 +365,6 @@ SELECT r.run_id::text, r.graph_id
  ORDER BY CASE WHEN r.crashes < r.max_crashes THEN 0 ELSE r.trial_seconds END, r.started_at DESC
  LIMIT 1
 
--- name: bury
--- Keep what a run that used up its budget was asked to do.
-INSERT INTO dead_letter (run_id, tenant_id, thread_id, graph_id, kwargs, reason, attempts, last_error)
-SELECT run_id, tenant_id, thread_id, graph_id, kwargs, 'its worker was lost too often', attempt, error
-  FROM run
- WHERE run_id = %(run_id)s::uuid
-    ON CONFLICT (run_id) DO NOTHING
-
 -- name: due
 -- Heads of idle threads that nobody has been told about lately. For workers with free slots only. A run that lost its
 -- worker is told of again soon: what took its worker may have taken the hint too.

@@ -1,4 +1,4 @@
-"""Runs that are suspected of killing their workers: how long they are executed alone, and who they were lost with.
+"""Runs that are suspected of killing their workers, and dead letters that say why.
 
 Revision ID: 0005
 """
@@ -10,16 +10,28 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-# Both indexes hold runs that have crashed only, and building them on existing rows finds none.
+# Both indexes of run hold runs that have crashed only: when they are built there is none.
 UPGRADE = """
+-- How long a suspect is to be alone in its process, and which process it was lost with.
 ALTER TABLE run
     ADD COLUMN trial_seconds double precision,
     ADD COLUMN lost_owner text;
 CREATE INDEX ix_run_suspect ON run (run_after) WHERE status = 'pending' AND trial_seconds IS NOT NULL;
 CREATE INDEX ix_run_lost_owner ON run (lost_owner) WHERE lost_owner IS NOT NULL;
+
+ALTER TABLE dead_letter
+    ADD COLUMN assistant_id uuid,
+    ADD COLUMN traceback text;
+CREATE INDEX ix_dead_letter_created ON dead_letter (created_at);
+CREATE INDEX ix_dead_letter_thread ON dead_letter (thread_id);
 """
 
 DOWNGRADE = """
+DROP INDEX ix_dead_letter_thread;
+DROP INDEX ix_dead_letter_created;
+ALTER TABLE dead_letter
+    DROP COLUMN traceback,
+    DROP COLUMN assistant_id;
 DROP INDEX ix_run_lost_owner;
 DROP INDEX ix_run_suspect;
 ALTER TABLE run
