@@ -1,4 +1,4 @@
-"""Runs that are suspected of killing their workers, and dead letters that say why.
+"""What is needed when processes die: suspected runs, dead letters that say why, and clients whose web process is gone.
 
 Revision ID: 0005
 """
@@ -24,9 +24,20 @@ ALTER TABLE dead_letter
     ADD COLUMN traceback text;
 CREATE INDEX ix_dead_letter_created ON dead_letter (created_at);
 CREATE INDEX ix_dead_letter_thread ON dead_letter (thread_id);
+
+-- Runs that are to be cancelled when their client goes: until when a web process has vouched for the client. Without a
+-- reference to run: that would lock rows which their workers write all the time.
+CREATE TABLE presence (
+    run_id uuid PRIMARY KEY,
+    thread_id uuid NOT NULL,
+    tenant_id text NOT NULL DEFAULT 'default',
+    until timestamptz NOT NULL
+);
+CREATE INDEX ix_presence_until ON presence (until);
 """
 
 DOWNGRADE = """
+DROP TABLE presence;
 DROP INDEX ix_dead_letter_thread;
 DROP INDEX ix_dead_letter_created;
 ALTER TABLE dead_letter

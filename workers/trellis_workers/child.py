@@ -37,6 +37,7 @@ from trellis_workers.executor import Executor
 from trellis_workers.host import Host, build, close
 from trellis_workers.maintenance import dispatcher, pruner, rescuer
 from trellis_workers.maintenance.chores import Chore, Chores
+from trellis_workers.maintenance.leaver import Leaver
 
 
 def main(token: str, descriptor: int, *, is_quarantine: bool = False) -> int:
@@ -164,6 +165,7 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
             lambda: rescuer.rescue(host.engine),
             then=("dispatch", rescuer.BACKOFF_SECONDS),
         ),
+        Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer)),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
         Chore(
