@@ -35,8 +35,9 @@ def server_folder() -> Iterator[Path]:
     lock = Lock(folder / IN_USE)
     remove_leftovers(folder.parent)
     yield folder
-    lock.release()
+    # Released last: another session takes a folder that nobody holds for a leftover, and removes it, too.
     shutil.rmtree(folder)
+    lock.release()
 
 
 def remove_leftovers(parent: Path) -> None:
