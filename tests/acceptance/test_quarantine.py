@@ -4,9 +4,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psutil
+import psycopg2
 import pytest
 
 from acceptance.course import Course
@@ -25,12 +27,12 @@ def system(new_system: Callable[..., System]) -> Iterator[System]:
 
 
 @pytest.fixture
-def start_worker(system: System) -> Iterator[Callable[[int], Process]]:
+def start_worker(system: System) -> Iterator[Callable[..., Process]]:
     """Start a worker with so many processes, and stop it at the end."""
     started: list[Process] = []
 
-    def start(processes: int) -> Process:
-        worker = system.start("worker", TRELLIS_WORKER_PROCESSES=str(processes))
+    def start(processes: int, **env: str) -> Process:
+        worker = system.start("worker", TRELLIS_WORKER_PROCESSES=str(processes), **env)
         worker.wait_until(
             lambda: worker.said().count("worker.ready") == processes, what="ready altogether"
         )
@@ -39,7 +41,8 @@ def start_worker(system: System) -> Iterator[Callable[[int], Process]]:
 
     yield start
     for worker in started:
-        worker.stop()
+        if worker.is_alive():
+            worker.stop()
 
 
 def hold_many(system: System, course: Course, count: int) -> list[str]:
@@ -71,7 +74,7 @@ def wait_for_success(system: System, ids: list[str]) -> None:
 def test_a_run_that_kills_its_process(
     system: System,
     course: Course,
-    start_worker: Callable[[int], Process],
+    start_worker: Callable[..., Process],
     processes: int,
     fail: str,
     record_property: Callable[[str, object], None],
@@ -99,7 +102,7 @@ def test_a_run_that_kills_its_process(
 
 @pytest.mark.timeout(180)
 def test_a_run_that_kills_its_process__beside_newer_ones(
-    system: System, course: Course, start_worker: Callable[[int], Process]
+    system: System, course: Course, start_worker: Callable[..., Process]
 ) -> None:
     """They are tried before it, and stay where it is tried: at most one death more finds it, and nobody else is blamed."""
     start_worker(1)
@@ -116,10 +119,35 @@ def test_a_run_that_kills_its_process__beside_newer_ones(
     assert course.journal().count(">die") in (3, 4)
 
 
+@pytest.mark.timeout(180)
+def test_a_stop__reaches_the_quarantine(
+    system: System, course: Course, start_worker: Callable[..., Process]
+) -> None:
+    """Its run is handed over like any other; a quarantine that has nothing to do ends by itself."""
+    body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
+    run_id = run_in_background(system, body)
+    suspect = "UPDATE run SET trial_seconds = 0.5 WHERE run_id = %s"
+    with closing(psycopg2.connect(system.database_url)) as connection, connection:
+        connection.cursor().execute(suspect, (run_id,))
+    worker = start_worker(1, TRELLIS_DRAIN_SECONDS="6")
+    course.wait_until_notes(">two")
+    assert len(psutil.Process(worker.popen.pid).children()) == 2
+
+    worker.stop()
+    course.open("two")
+    worker = start_worker(1)
+
+    wait_for_success(system, [run_id])
+    assert course.journal().count(">one") == 1
+    assert system.rows("SELECT attempt, crashes FROM run WHERE run_id = %s", run_id) == [(2, 0)]
+    wait_for(lambda: len(psutil.Process(worker.popen.pid).children()) == 1, what="its end")
+    assert "worker.died" not in worker.said()
+
+
 def test_a_killed_process__fifty_runs_go_on_at_once(
     system: System,
     course: Course,
-    start_worker: Callable[[int], Process],
+    start_worker: Callable[..., Process],
     record_property: Callable[[str, object], None],
 ) -> None:
     worker = start_worker(1)
