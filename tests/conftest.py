@@ -40,9 +40,9 @@ def server_folder() -> Iterator[Path]:
     lock = Lock(folder / IN_USE)
     remove_leftovers(folder.parent)
     yield folder
+    # Released last: another session takes a folder that nobody holds for a leftover, and removes it, too.
+    shutil.rmtree(folder)
     lock.release()
-    # From here on another session may take it for a leftover, and remove it too.
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(parent: Path) -> None:

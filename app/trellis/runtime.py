@@ -16,6 +16,7 @@ from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.graphs.manifest import Manifest, load
 from trellis.settings import Settings
+from trellis.stream.presence import Presence
 
 if TYPE_CHECKING:
     from trellis.db.vectors import Index
@@ -45,6 +46,7 @@ class Runtime:
     redis: redis.Redis
     announcer: Announcer
     signals: Signals
+    presence: Presence
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
     _registry: Registry | None = None
@@ -78,6 +80,7 @@ class Runtime:
 
     def close(self) -> None:
         """Give connections back."""
+        self.presence.close()
         self.engine.dispose()
         self.redis.close()
 
@@ -92,12 +95,14 @@ def build(settings: Settings) -> Runtime:
     connections = new_engine(
         settings.database_url, pool_size=settings.database_pool_size, autocommit=True
     )
+    engine = connections.execution_options(isolation_level="READ COMMITTED")
     return Runtime(
         settings=settings,
         manifest=load(settings.config_path),
-        engine=connections.execution_options(isolation_level="READ COMMITTED"),
+        engine=engine,
         autocommit=Preparing(connections, only=_HOT, alone=True).engine,
         redis=client,
         announcer=Announcer(client, key_prefix=settings.redis_key_prefix),
         signals=Signals(client, key_prefix=settings.redis_key_prefix),
+        presence=Presence(engine),
     )

@@ -24,6 +24,7 @@ class Take:
     run_id: str
     owner: str
     lease_seconds: float
+    suspects: bool = False  #: take those that are to be executed alone, or only the others
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
 
@@ -210,7 +211,13 @@ class Round:
             self.results[id(item)] = Locked() if taken is None and locked else taken
 
     def _claim(self, hints: dict[str, str], first: Take) -> tuple[list[runs.Claimed], bool]:
-        return runs.claim(self.tx, hints, owner=first.owner, lease_seconds=first.lease_seconds)
+        return runs.claim(
+            self.tx,
+            hints,
+            owner=first.owner,
+            lease_seconds=first.lease_seconds,
+            suspects=first.suspects,
+        )
 
     def _taken_before(self, items: Sequence[Take]) -> dict[str, runs.Claimed]:
         if not items:

@@ -105,8 +105,8 @@ def test_finish__by_the_writer(database_url, a_run, outbox) -> None:
 def test_rescue__given_up(engine, a_run, claim, outbox) -> None:
     run_id = a_run(kwargs=KWARGS)
     moves = []
-    for _ in range(3):
-        taken = claim(run_id)
+    for n in range(3):
+        taken = claim(run_id, suspects=n == 2)
         assert outbox() == []
         moves.append(sweep(engine, run_id, taken.thread_id))
 
