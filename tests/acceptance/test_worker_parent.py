@@ -148,6 +148,26 @@ def by_keyboard(worker: Process) -> None:
     os.killpg(worker.popen.pid, signal.SIGINT)
 
 
+def test_a_killed_child__what_it_had_heard_of_is_told_again(system: System) -> None:
+    """Its sibling hears of runs all the time, and would count the lost hint as on its way for 10 s."""
+    worker = start_workers(system, 2)
+    frozen = children(worker)[0]
+    frozen.suspend()
+    ids = [run_leaky(system, megabytes=0) for _ in range(8)]
+    pending = "SELECT run_id::text FROM run WHERE run_id = ANY(%s::uuid[]) AND status = 'pending'"
+    wait_for(lambda: len(system.rows(pending, ids)) == 1, what="the runs that the sibling heard of")
+    [(lost,)] = system.rows(pending, ids)
+
+    frozen.kill()
+    while system.rows(pending, [lost]):
+        ids.append(run_leaky(system, megabytes=0))
+
+    assert_all_succeed(system, ids)
+    took = "SELECT extract(epoch FROM ended_at - created_at)::float8 FROM run WHERE run_id = %s"
+    [(seconds,)] = system.rows(took, lost)
+    assert seconds < SOON_SECONDS
+
+
 @pytest.mark.parametrize(
     "ask", [Process.terminate, whole_group, everybody, five_times, by_keyboard]
 )
