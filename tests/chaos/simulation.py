@@ -294,14 +294,18 @@ class Simulation:
             time.sleep(rnd.uniform(0.05, 0.15))
 
     def _drain(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        """Return when every run is over, or when none has ended for so long."""
         query = "SELECT count(*) FROM run WHERE status IN ('pending', 'running')"
+        until, least = time.monotonic() + seconds, self._wanted
         while time.monotonic() < until and not self._over.is_set():
             with self._engine.connect() as tx:
-                if not tx.exec_driver_sql(query).scalar():
-                    # A zombie may still be asleep: it has to wake up and fail before the count.
-                    time.sleep(LEASE * 3)
-                    return
+                left = tx.exec_driver_sql(query).scalar_one()
+            if not left:
+                # A zombie may still be asleep: it has to wake up and fail before the count.
+                time.sleep(LEASE * 3)
+                return
+            if left < least:
+                until, least = time.monotonic() + seconds, left
             time.sleep(0.05)
 
 

@@ -108,7 +108,12 @@ def _work(host: Host, line: Channel, errors: list[GraphLoadError]) -> None:
         lambda **_: leaving.begin(), weak=False, dispatch_uid="drain"
     )
     signals.worker_ready.connect(lambda **_: ready(), weak=False, dispatch_uid="ready")
-    line.listen({RESCUE: lambda: chores.hasten("rescue", seconds=0)})
+
+    def rescue() -> None:
+        executor.bereave()
+        chores.hasten("rescue", seconds=0)
+
+    line.listen({RESCUE: rescue})
     app.worker_main(_arguments(host))
     # Runs that were found without a broker are in no slot of Celery's, which has not waited for them.
     leaving.wait()

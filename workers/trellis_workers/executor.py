@@ -100,6 +100,8 @@ class Executor:
         #: Graphs that went on when they were cancelled: their runs are over, they still use up this process.
         self.zombies: set[asyncio.Task[Any]] = set()
         self._heard_at = 0.0
+        # A process that starts may stand in for one that died.
+        self._bereft_at = time.monotonic()
 
     def heard(self) -> None:
         """A hint came in: the broker works, and there is no need to look into Postgres just now."""
@@ -109,6 +111,15 @@ class Executor:
     def silence_seconds(self) -> float:
         """How long no hint has come in."""
         return time.monotonic() - self._heard_at
+
+    def bereave(self) -> None:
+        """Another process died: the hints that it had taken from the broker are gone."""
+        self._bereft_at = time.monotonic()
+
+    @property
+    def bereft_seconds(self) -> float:
+        """How long ago hints may have been lost with a process."""
+        return time.monotonic() - self._bereft_at
 
     @property
     def is_busy(self) -> bool:

@@ -25,6 +25,7 @@ from trellis.db.checkpoints import upkeep
 from trellis.db.checkpoints.backend import Backend
 from trellis.db.checkpoints.cache import Cache, Place
 from trellis.db.checkpoints.chain import Chain
+from trellis.db.checkpoints.clock import observe
 from trellis.db.checkpoints.codec import (
     as_uuid,
     next_version,
@@ -78,6 +79,9 @@ class Saver(BaseCheckpointSaver[str]):
         self._claim = claim
         self._waits = claim is None or durability == "sync"
         self._preloaded = dict(preloaded or {})
+        for stored in self._preloaded.values():
+            if stored is not None:
+                observe(stored.checkpoint_id)
         # Only what this run has read or written is certainly in the tables, and may be built upon.
         self._bases: dict[Place, Chain] = {}
 
@@ -233,7 +237,14 @@ class Saver(BaseCheckpointSaver[str]):
             self._backend.write_behind(rows)
 
     def _load(self, key: Key) -> Callable[[Tx], Stored | None]:
-        return lambda tx: load(tx, [key], cache=self._cache)[0]
+        def query(tx: Tx) -> Stored | None:
+            # A fork of an old checkpoint becomes the newest one. For a run, that one is preloaded.
+            if key.checkpoint_id is not None and self._claim is None:
+                for newest in page(tx, Query(*key[:2]), after=None, limit=1):
+                    observe(newest.checkpoint_id)
+            return load(tx, [key], cache=self._cache)[0]
+
+        return query
 
     # Rows to LangGraph's objects
 
@@ -241,6 +252,7 @@ class Saver(BaseCheckpointSaver[str]):
         """A checkpoint to go on from: its values are remembered, to append to."""
         if stored is None:
             return None
+        observe(stored.checkpoint_id)
         values = {}
         for channel, chain in stored.chains.items():
             values[channel], known = self._value(chain)
