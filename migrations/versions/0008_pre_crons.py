@@ -21,14 +21,12 @@ CREATE INDEX ix_cron_due ON cron (next_run_at)
     WHERE enabled AND (end_time IS NULL OR next_run_at <= end_time);
 CREATE INDEX ix_cron_tenant_created ON cron (tenant_id, created_at);
 CREATE INDEX ix_cron_thread ON cron (thread_id) WHERE thread_id IS NOT NULL;
-CREATE INDEX ix_cron_assistant ON cron (assistant_id);
 
 ALTER TABLE webhook_outbox ADD COLUMN log jsonb NOT NULL DEFAULT '[]';
 """
 
 DOWNGRADE = """
 ALTER TABLE webhook_outbox DROP COLUMN log;
-DROP INDEX ix_cron_assistant;
 DROP INDEX ix_cron_thread;
 DROP INDEX ix_cron_tenant_created;
 DROP INDEX ix_cron_due;
