@@ -304,8 +304,8 @@ def test_set_latest__an_unknown_version(client: FlaskClient, create: Create) -> 
 def test_delete(client: FlaskClient, create: Create, sql: Any) -> None:
     path = f"/assistants/{(assistant_id := create()['assistant_id'])}"
     sql(
-        "INSERT INTO cron (cron_id, assistant_id, schedule, payload) "
-        "VALUES (:cron_id, :assistant_id, '* * * * *', '{}')",
+        "INSERT INTO cron (cron_id, assistant_id, schedule, payload, run) "
+        "VALUES (:cron_id, :assistant_id, '* * * * *', '{}', '{}')",
         cron_id=new_id(),
         assistant_id=assistant_id,
     )

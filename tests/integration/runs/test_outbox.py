@@ -119,10 +119,16 @@ def test_cancelled_before_its_start(engine, a_run, outbox) -> None:
     a_run(kwargs=KWARGS)
 
     with engine.begin() as tx:
-        tx.execute(text("UPDATE run SET status = 'interrupted', ended_at = clock_timestamp()"))
+        tx.execute(
+            text(
+                "UPDATE run SET status = 'interrupted', cancel_reason = 'why', "
+                "ended_at = clock_timestamp()"
+            )
+        )
 
     [(_, _, payload)] = outbox()
     assert (payload["status"], payload["run_started_at"]) == ("interrupted", None)
+    assert payload["cancel_reason"] == "why"
 
 
 @pytest.mark.parametrize("ended_first", [True, False])
