@@ -387,9 +387,9 @@ def test_announce__before_the_commit_is_noticed(
     rt.announcer = witness = Witness(engine)  # type: ignore[assignment]  # likewise
     enqueue = runs.enqueue_with_thread
 
-    def announce_first(tx: Any, run: Any, *, temporary: bool) -> Any:
+    def announce_first(tx: Any, run: Any, **how: Any) -> Any:
         rt.announcer(run["run_id"], run["graph_id"])
-        return enqueue(tx, run, temporary=temporary)
+        return enqueue(tx, run, **how)
 
     monkeypatch.setattr(runs, "enqueue_with_thread", announce_first)
 

@@ -18,7 +18,7 @@ from trellis_workers.drain import Drain
 from trellis_workers.executor import Executor
 from trellis_workers.host import Host
 
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.2
 #: A process without anything to do for this long ends; the parent starts another when it is needed.
 _IDLE_SECONDS = 10.0
 

@@ -173,6 +173,27 @@ def test_leaver__a_look_that_fails_begins_anew(engine, a_run, absent, leaver):
     assert look() == 1
 
 
+def test_leaver__a_thread_that_is_locked_holds_up_no_other(engine, a_run, absent, leaver, one):
+    locked, free = a_run(), a_run()
+    absent(locked)
+    absent(free)
+    look = leaver()
+    with engine.begin() as tx:
+        tx.execute(
+            text(
+                "SELECT 1 FROM thread WHERE thread_id = (SELECT thread_id FROM run WHERE run_id = :r)"
+                " FOR UPDATE"
+            ),
+            {"r": locked},
+        )
+        look()
+        assert one("SELECT status FROM run WHERE run_id = :r", r=free) == "interrupted"
+
+    look()
+
+    assert one("SELECT status FROM run WHERE run_id = :r", r=locked) == "interrupted"
+
+
 def test_cancel_abandoned__who_came_back_in_time(engine, a_run, absent, one):
     run_id = a_run()
     absent(run_id)

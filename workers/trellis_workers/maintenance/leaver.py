@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from trellis.db import presence
 from trellis.db.queries import Row
 from trellis.dispatch.announce import Announcer
 from trellis.dispatch.signals import Signals
-from trellis.telemetry import RUN_CANCELLED, log
+from trellis.telemetry import CANCEL_FAILED, RUN_CANCELLED, log
 
 #: How long nobody must have vouched for a client while this process could look, in seconds. After an outage of
 #: Postgres the web processes get that long to say that they are there.
@@ -42,15 +43,19 @@ class Leaver:
         now = time.monotonic()
         absent = {_key(row): before.get(_key(row), now) for row in found}
         late = [row for row in found if now - absent[_key(row)] >= self._patience]
+        self._absent = absent
         for row in late:
             self._cancel(row)
-            del absent[_key(row)]
-        self._absent = absent
         return len(late)
 
     def _cancel(self, row: Row) -> None:
-        with self._engine.begin() as tx:
-            stopped = presence.cancel_abandoned(tx, row)
+        try:
+            with self._engine.begin() as tx:
+                stopped = presence.cancel_abandoned(tx, row)
+        except SQLAlchemyError as error:
+            # Its thread is locked, say. It is found again, and must not keep the others waiting.
+            log().warning(CANCEL_FAILED, run_id=row["run_id"], error=str(error).split("\n")[0])
+            return
         self._signals(stopped.asked)
         for run_id in (*stopped.ended, *stopped.asked):
             log().info(RUN_CANCELLED, run_id=run_id)
