@@ -35,8 +35,9 @@ def server_folder() -> Iterator[Path]:
     lock = Lock(folder / IN_USE)
     remove_leftovers(folder.parent)
     yield folder
-    lock.release()
+    # Locked to the last: a session that begins now must not remove it at the same time.
     shutil.rmtree(folder)
+    lock.release()
 
 
 def remove_leftovers(parent: Path) -> None:
