@@ -284,10 +284,19 @@ class Executor:
             store=store,
         )
         async with opened as graph:
-            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=store)
-            return await driver.drive(
-                equipped, run, send=send, seen=attempt.see, control=attempt.control
-            )
+            saver = self._saver(taken, graph)
+            equipped = driver.equip(graph, saver=saver, store=store)
+            try:
+                return await driver.drive(
+                    equipped, run, send=send, seen=attempt.see, control=attempt.control
+                )
+            except asyncio.CancelledError:
+                if attempt.control.drain_requested and attempt.action is None:
+                    # Somewhere inside a superstep: the next attempt does it again from where this one began.
+                    saver.forget()
+                raise
+            finally:
+                saver.flush()
 
     def _saver(self, taken: Taken, graph: Any) -> Saver:
         host, run = self._host, taken.run

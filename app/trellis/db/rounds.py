@@ -158,7 +158,8 @@ class Round:
         claims = writes | {i.claim.run_id: i.claim for i in self._of(Release)}
         claims = {run_id: claims[run_id] for run_id in claims.keys() - finished}
         held = runs.hold(self.tx, list(claims.values())) if claims else set()
-        if progressed := held & writes.keys():
+        ahead = {i.claim.run_id for i in self._of(Write) if not i.rows.partial}
+        if progressed := held & ahead:
             runs.mark_progress(self.tx, list(progressed))
         self._held = finished | held
 
