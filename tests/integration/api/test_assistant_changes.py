@@ -125,8 +125,13 @@ def test_create__an_id_of_somebody_else(client: FlaskClient, create: Create, sql
         ({"graph_id": "echo", "assistant_id": "xx"}, 422, "Invalid assistant ID: must be a UUID"),
         ({"graph_id": "echo", "if_exists": "zz"}, 422, "Expected one of: do_nothing, raise"),
         ({"graph_id": "echo", "metadata": {"a": "x" * 70_000}}, 422, "metadata is larger than"),
+        (
+            {"graph_id": "echo", "config": {"metadata": {"a": "x" * 70_000}}},
+            422,
+            "metadata is larger than",
+        ),
     ],
-    ids=["nothing", "unknown graph", "no UUID", "if_exists", "large metadata"],
+    ids=["nothing", "unknown graph", "no UUID", "if_exists", "large metadata", "in the config"],
 )
 def test_create__refused(client: FlaskClient, body: Any, status: int, detail: str) -> None:
     response = client.post("/assistants", json=body)
