@@ -355,7 +355,7 @@ SELECT r.run_id::text, r.graph_id
   FROM run r
  WHERE r.status = 'pending'
    AND r.trial_seconds IS NOT NULL
-   AND r.run_after <= clock_timestamp()
+   AND r.run_after <= (SELECT clock_timestamp())
    AND NOT EXISTS (SELECT 1
                      FROM run o
                     WHERE o.thread_id = r.thread_id
@@ -375,7 +375,7 @@ UPDATE run
       FROM run r
      WHERE r.status = 'pending'
        AND r.trial_seconds IS NULL
-       AND r.run_after <= clock_timestamp()
+       AND r.run_after <= (SELECT clock_timestamp())
        AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - interval '1 second'
                    * CASE WHEN r.attempt > 0 THEN least(%(hint_ttl)s::float8, 2) ELSE %(hint_ttl)s::float8 END)
        AND NOT EXISTS (SELECT 1
@@ -393,7 +393,7 @@ RETURNING run_id::text, graph_id
 -- Threads of stateless runs whose result nobody can ask for any more.
 SELECT thread_id::text
   FROM thread
- WHERE expires_at < clock_timestamp()
+ WHERE expires_at < (SELECT clock_timestamp())
    AND temporary
    AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
  ORDER BY expires_at
@@ -404,7 +404,7 @@ SELECT thread_id::text
 -- Threads past their time to live on which nothing runs. A claim takes the thread's lock, so nothing begins either.
 SELECT thread_id::text, ttl_strategy
   FROM thread
- WHERE expires_at < clock_timestamp()
+ WHERE expires_at < (SELECT clock_timestamp())
    AND NOT temporary
    AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
  ORDER BY expires_at
