@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -119,9 +118,6 @@ async def _check_answers(graph: Graph, config: dict[str, Any], command: Mapping[
 
 _NOTHING = object()
 
-#: As LangGraph makes them; a dictionary with other keys is an answer itself.
-_INTERRUPT_ID = re.compile("[0-9a-f]{32}")
-
 
 async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: RunControl) -> Any:
     kwargs = run.kwargs
@@ -159,11 +155,8 @@ def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:
     return kwargs["input"] if kwargs["command"] is None else None
 
 
-def _answers_by_id(run: Claimed) -> dict[str, Any]:
-    """The answers of a command that says which question each is for."""
-    resume = (run.kwargs["command"] or {}).get("resume")
-    named = isinstance(resume, dict) and all(_INTERRUPT_ID.fullmatch(key) for key in resume)
-    return cast("dict[str, Any]", resume) if named else {}
+def _answers_by_id(run: Claimed) -> Mapping[str, Any]:
+    return interrupts.by_id((run.kwargs["command"] or {}).get("resume"))
 
 
 def context_of(graph: Graph, context: Any) -> Any:

@@ -34,9 +34,14 @@ def unknown_answers(resume: Any, waiting: Mapping[str, Sequence[Any]]) -> list[s
     `waiting` is what `of_tasks` found.
     """
     ids = {question["id"] for questions in waiting.values() for question in questions}
-    if not (isinstance(resume, Mapping) and resume and all(map(_is_id, resume))):
+    if not (named := by_id(resume)):
         return [] if ids else ["a question"]
-    return [key for key in resume if key not in ids]
+    return [key for key in named if key not in ids]
+
+
+def by_id(resume: Any) -> Mapping[str, Any]:
+    """The answers that say which question they are for; a dictionary with other keys is one answer itself."""
+    return resume if isinstance(resume, Mapping) and all(map(_is_id, resume)) else {}
 
 
 def _is_id(key: Any) -> bool:
