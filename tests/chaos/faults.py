@@ -91,6 +91,7 @@ def cell(fault: str, stage: str) -> tuple[str, Act]:
 def lose_machine(field: Field, pick: random.Random) -> None:
     """Parent and children are gone: nobody is left to say so but the leases."""
     held = field.hold()
+    field.holder(held.thread_id)
     pick.choice(field.workers).kill()
     held.course.open("two")
     field.start_workers()

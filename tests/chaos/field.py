@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,9 +60,12 @@ class Field:
             self.clients.submit(customer.call, verb, pause=0.1)
             for customer, verb in zip(party, VERBS, strict=True)
         ]
-        yield
+        try:
+            yield
+        finally:
+            wait(calls)
+            self.parties.append(party)
         answers = [call.result() for call in calls]
-        self.parties.append(party)
         self.answers += answers
         assert max(answer.seconds for answer in answers) < HANG_SECONDS, answers
 

@@ -93,6 +93,7 @@ class Round:
         self.results: dict[int, Any] = {}
         self._older: set[int] = set()
         self._held: set[str] = set()
+        self._ended_before: set[str] = set()
 
     def execute(self) -> dict[int, Any]:
         self._refuse_older()
@@ -139,6 +140,7 @@ class Round:
             for item in items
             if item.claim.run_id in won and won[item.claim.run_id].is_new
         ]
+        self._ended_before = won.keys() - {claim.run_id for claim, _ in new}
         nexts = runs.settle_threads(self.tx, new) if new else {}
         for item in items:
             ended = won.get(item.claim.run_id)
@@ -164,6 +166,12 @@ class Round:
         self._held = finished | held
 
     def _write(self) -> None:
+        """
+        What an attempt writes with an end that is in the tables already is not written.
+
+        Its rows came with that end, if its answer was lost. Or a sweep ended the run as this attempt would have, and
+        then another run of the thread may have begun.
+        """
         items = self._of(Write)
         if not items:
             return
@@ -171,7 +179,7 @@ class Round:
         rows = checkpoints.Rows()
         for item in items:
             if item.claim.run_id in self._held:
-                if item.claim.run_id not in undone:
+                if item.claim.run_id not in undone | self._ended_before:
                     rows.extend(item.rows)
                 self.results[id(item)] = None
             else:

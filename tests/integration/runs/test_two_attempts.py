@@ -73,6 +73,26 @@ def test_round__ends_of_both(engine, attempts, one, zombie_first: bool) -> None:
     assert one("SELECT status FROM thread") == "idle"
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_round__the_run_has_ended_before_as_this_attempt_would_end_it(
+    engine, a_run, claim, one, is_ours: bool
+) -> None:
+    """By this attempt, and the answer was lost; or by a sweep, after which the thread belongs to others."""
+    old = claim(a_run())
+    items = [write(old), Finish(claim=old, outcome=ERROR)]
+    if is_ours:
+        round_of(engine, *items)
+    else:
+        with engine.begin() as tx:
+            tx.execute(
+                text("UPDATE run SET status = 'error', lease_expires_at = NULL, ended_at = now()")
+            )
+
+    assert round_of(engine, *items) == [True, True]
+
+    assert one("SELECT count(*) FROM checkpoint") == int(is_ours)
+
+
 def test_keeper__the_older_has_lost(engine, attempts) -> None:
     old, new = attempts
     lost = {old.fence: threading.Event(), new.fence: threading.Event()}
