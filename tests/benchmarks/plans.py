@@ -198,7 +198,6 @@ def cases(count: int) -> list[Case]:
             "threads: ids for a search by values",
             lambda tx: threads.find(tx, TENANT, query=threads.Query(), limit=10_001, page=_NEWEST),
         ),
-        Case("threads: storage", lambda tx: threads.storage(tx, thread_id)),
         Case("webhooks: sweep", lambda tx: webhooks.sweep(tx, limit=100)),
         Case("idempotency keys: sweep", lambda tx: idempotency.sweep(tx, limit=100)),
         Case("checkpoints: latest", lambda tx: load(tx, [Key(thread_id, "", None)])),

@@ -111,9 +111,9 @@ def versions(
     )
 
 
-def delete(tx: Tx, tenant_id: str, *, assistant_id: str) -> None:
+def delete(tx: Tx, assistant_id: str) -> None:
     """Delete a locked assistant with its versions and crons."""
-    _run(tx, "delete", assistant_id=assistant_id, tenant_id=tenant_id)
+    _run(tx, "delete", assistant_id=assistant_id)
 
 
 def graph(tx: Tx, graph_id: str) -> Row | None:

@@ -150,7 +150,7 @@ def delete(rt: Runtime, tenant_id: str, assistant_id: str, *, with_threads: bool
     cancel.of_assistant(rt, tenant_id, assistant_id)
     with rt.engine.begin() as tx:
         _locked(tx, tenant_id, assistant_id)
-        assistants.delete(tx, tenant_id, assistant_id=assistant_id)
+        assistants.delete(tx, assistant_id)
 
 
 def _delete_threads(rt: Runtime, tenant_id: str, assistant_id: str) -> None:

@@ -111,7 +111,6 @@ SELECT assistant_id::text, version, graph_id, config, context, metadata, created
 OFFSET %(offset)s
 
 -- name: delete
--- Of a locked assistant, with its versions, and with its crons, which could start nothing any more.
-WITH crons AS (DELETE FROM cron WHERE assistant_id = %(assistant_id)s::uuid AND tenant_id = %(tenant_id)s)
+-- With its versions, and with its crons, which could start nothing any more: both hang on it.
 DELETE FROM assistant
  WHERE assistant_id = %(assistant_id)s::uuid
