@@ -13,6 +13,7 @@ import uvicorn
 
 from trellis import runtime, telemetry
 from trellis.api.app import create_app
+from trellis.auth.build import check_exposure
 from trellis.bridge import Bridge
 from trellis.runtime import Runtime
 from trellis.services import assistants
@@ -27,7 +28,9 @@ def app() -> Bridge:
     """Make the application from the environment."""
     settings = load()
     telemetry.configure(settings)
-    return create(runtime.build(settings))
+    rt = runtime.build(settings)
+    check_exposure(settings, rt.access)
+    return create(rt)
 
 
 def create(rt: Runtime) -> Bridge:
@@ -93,6 +96,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     telemetry.configure(settings)
     rt = runtime.build(settings)
+    check_exposure(settings, rt.access)
     config = uvicorn.Config(
         create(rt),
         host=settings.host,

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from sqlalchemy import Engine
 
+from trellis.auth.access import Access
+from trellis.auth.build import build as build_access
 from trellis.db.engine import new_engine
 from trellis.db.queries import Preparing
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
+from trellis.domain.access import DEFAULT_TENANT
+from trellis.errors import Unavailable
 from trellis.graphs.manifest import Manifest, load
 from trellis.settings import Settings
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from trellis.graphs.registry import Registry
@@ -38,6 +45,7 @@ class Runtime:
 
     settings: Settings
     manifest: Manifest
+    access: Access
     engine: Engine  #: for transactions of several statements
     autocommit: Engine  #: the same connections, where each statement is a transaction of its own
     redis: redis.Redis
@@ -45,6 +53,8 @@ class Runtime:
     signals: Signals
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    #: Those that have their default assistants: the first one gets them when the process starts.
+    tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
     _registry: Registry | None = None
 
     @property
@@ -55,6 +65,17 @@ class Runtime:
 
             self._registry = Registry(self.manifest)
         return self._registry
+
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Run a coroutine on the process's loop, and wait for it. From a view's thread.
+
+        :raises Unavailable: there is no loop yet.
+        """
+        if self.loop is None:
+            work.close()
+            raise Unavailable("The server is starting. Try again.")
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:
         """Give connections back."""
@@ -72,9 +93,11 @@ def build(settings: Settings) -> Runtime:
     connections = new_engine(
         settings.database_url, pool_size=settings.database_pool_size, autocommit=True
     )
+    manifest = load(settings.config_path)
     return Runtime(
         settings=settings,
-        manifest=load(settings.config_path),
+        manifest=manifest,
+        access=build_access(settings, manifest),
         engine=connections.execution_options(isolation_level="READ COMMITTED"),
         autocommit=Preparing(connections, only=_HOT, alone=True).engine,
         redis=client,

@@ -233,6 +233,7 @@ class Executor:
     async def _drive(self, attempt: Attempt, taken: Taken) -> driver.Driven:
         host, run = self._host, attempt.run
         claim, events = run.claim, host.events
+        config, store = driver.client_config(run), host.store(run.tenant_id)
 
         def send(name: str, data: Any) -> None:
             if not attempt.over:
@@ -240,13 +241,14 @@ class Executor:
 
         opened = host.registry.open(
             run.graph_id,
-            config=dict(run.kwargs["config"]),
+            config=config,
             context=run.kwargs["context"],
             access_context="threads.create_run",
-            store=host.store,
+            user=config["configurable"].get("langgraph_auth_user"),
+            store=store,
         )
         async with opened as graph:
-            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=host.store)
+            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=store)
             return await driver.drive(
                 equipped, run, send=send, seen=attempt.see, control=attempt.control
             )

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ class Host:
     writer: Writer
     keeper: Keeper
     lease: Lease
-    store: PostgresStore
+    store_threads: Executor
     cache: Cache
     announcer: Announcer
     signals: Signals
@@ -56,6 +56,10 @@ class Host:
     owner: str
     serdes: dict[str, Any] = field(default_factory=dict)
     draining: threading.Event = field(default_factory=threading.Event)
+
+    def store(self, tenant_id: str) -> PostgresStore:
+        """The long-term memory of a tenant. Cheap: one is made for each use."""
+        return PostgresStore(self.engine, tenant_id, executor=self.store_threads)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the process's loop from a slot's thread."""
@@ -80,7 +84,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         writer=Writer(new_engine(settings.database_url, pool_size=1), cache=cache),
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
-        store=PostgresStore(engine, "default"),
+        store_threads=ThreadPoolExecutor(4, thread_name_prefix="store"),
         cache=cache,
         announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),

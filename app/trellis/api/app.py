@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from trellis import telemetry
 from trellis.api import (
+    access,
     assistants,
     body,
     dev,
@@ -24,7 +25,7 @@ from trellis.api import (
 from trellis.api.current import EXTENSION, request_id
 from trellis.api.metrics import Metrics
 from trellis.db.engine import is_conflict, is_unavailable
-from trellis.errors import Invalid, TrellisError, Unavailable
+from trellis.errors import Denied, Invalid, TrellisError, Unavailable
 from trellis.runtime import Runtime
 
 _METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"
@@ -50,6 +51,8 @@ def create_app(rt: Runtime) -> Flask:
     if rt.settings.dev:
         app.register_blueprint(dev.blueprint)
     app.before_request(_start)
+    app.before_request(access.check)
+    app.after_request(access.verify)
     app.after_request(_allow_origin)
     app.after_request(idempotency.tell)
     app.after_request(lambda response: _count(metrics, response))
@@ -104,7 +107,7 @@ def _count(metrics: Metrics, response: Response) -> Response:
 
 
 def _explain(error: TrellisError) -> Response:
-    headers = {}
+    headers = dict(error.headers) if isinstance(error, Denied) else {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status >= 500 and not isinstance(error, Unavailable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from trellis.api import body, wire
-from trellis.api.current import rt, tenant_id
+from trellis.api.current import condition, rt, tenant_id
 from trellis.api.schemas import AssistantCount, AssistantSearch
 from trellis.db.assistants import Query
 from trellis.domain.ids import default_assistant_id
@@ -35,7 +35,7 @@ def graph_schemas(assistant_id: str) -> Response:
 def graph(assistant_id: str) -> Response:
     """Get the drawing of an assistant's graph; the graph's name will do for its id."""
     if assistant_id in rt().manifest.graphs:
-        assistant_id = default_assistant_id(assistant_id)
+        assistant_id = default_assistant_id(assistant_id, tenant_id())
     assistant_id = body.identifier(assistant_id, "assistant")
     if request.args.get("xray", "false").lower() != "false":
         raise NotSupported("xray is not supported yet by this version. Leave it out.")
@@ -68,4 +68,9 @@ def count() -> Response:
 
 
 def _query(wanted: AssistantCount) -> Query:
-    return Query(metadata=wanted.metadata or {}, graph_id=wanted.graph_id, name=wanted.name)
+    return Query(
+        metadata=wanted.metadata or {},
+        graph_id=wanted.graph_id,
+        name=wanted.name,
+        allowed=condition("assistants"),
+    )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import cast
 
 from flask import current_app, g
 
+from trellis.db.access import Resource
+from trellis.domain.access import Condition, Principal
+from trellis.domain.new_run import NewRun
 from trellis.runtime import Runtime
 
 #: The name under which `create_app` keeps the runtime.
@@ -18,9 +22,30 @@ def rt() -> Runtime:
     return cast(Runtime, current_app.extensions[EXTENSION])
 
 
+def who() -> Principal:
+    """Who the request is from. What is not there for them must not show in any answer."""
+    return cast(Principal, g.who)
+
+
 def tenant_id() -> str:
     """Whose data the request may touch."""
-    return "default"
+    return who().tenant_id
+
+
+def condition(resource: Resource) -> Condition | None:
+    """
+    What the metadata of things found must meet. Every search, count and change of many asks for it.
+
+    An answer without asking, where there is a condition, is not sent: see `api.access`.
+    """
+    g.asked = g.get("asked", frozenset()) | {resource}
+    return cast("Condition | None", g.get("conditions", {}).get(resource))
+
+
+def signed(new: NewRun, n: int = 0) -> NewRun:
+    """The n-th run of the request, with who asks for it and what marks things as theirs."""
+    stamps = g.get("stamps", [])
+    return replace(new, user=who().user, stamp=stamps[n] if n < len(stamps) else {})
 
 
 def request_id() -> str:

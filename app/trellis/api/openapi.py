@@ -12,7 +12,8 @@ from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
 import trellis
-from trellis.api import docs, idempotency, schemas, wire
+from trellis.api import access, docs, idempotency, schemas, wire
+from trellis.api.current import EXTENSION
 from trellis.api.new_run import STREAM_MODES
 
 blueprint = Blueprint("openapi", __name__)
@@ -149,11 +150,16 @@ def describe(app: Flask) -> dict[str, Any]:
             summary = (app.view_functions[rule.endpoint].__doc__ or "").strip()
             described = _operation(rule, summary, OPERATIONS[rule.endpoint], shape_of)
             paths.setdefault(path, {})[method.lower()] = described
+    security = app.extensions[EXTENSION].access.openapi
     return {
         "openapi": "3.1.0",
         "info": {"title": "Trellis", "version": trellis.__version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": dict(security.get("securitySchemes", {})),
+        },
+        "security": list(security.get("security", [])),
     }
 
 
@@ -167,6 +173,8 @@ def _operation(
         "parameters": list(_parameters(rule, operation)),
         "responses": _responses(operation, shape_of),
     }
+    if rule.rule in access.OPEN:
+        described["security"] = []
     if operation.takes:
         content = {"application/json": {"schema": shape_of[id(operation.takes)]}}
         described["requestBody"] = {"required": True, "content": content}
@@ -195,7 +203,7 @@ def _responses(operation: Operation, shape_of: Mapping[int, Any]) -> dict[str, A
     return {
         str(operation.status): done,
         "default": {
-            "description": "Refused or failed; `detail` says why",
+            "description": "Denied or failed; `detail` says why",
             "content": {"application/json": {"schema": error}},
         },
     }

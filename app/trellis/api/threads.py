@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from trellis.api import body, idempotency, wire
-from trellis.api.current import rt, tenant_id
+from trellis.api.current import condition, rt, tenant_id
 from trellis.api.schemas import ThreadCount, ThreadCreate, ThreadPatch, ThreadSearch, TtlConfig
 from trellis.db.threads import Query, Ttl
 from trellis.domain.ids import new_id
@@ -121,6 +121,7 @@ def _query(wanted: ThreadCount) -> Query:
         ids=None if ids is None else [body.identifier(text, "thread") for text in ids],
         metadata=wanted.metadata or {},
         status=wanted.status,
+        allowed=condition("threads"),
     )
 
 

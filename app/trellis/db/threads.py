@@ -13,9 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db import queries
+from trellis.db.access import meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
+from trellis.domain.access import Condition
 from trellis.domain.pages import Page
 
 _row = partial(queries.row, "threads")
@@ -57,6 +59,7 @@ class Query:
     ids: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: str | None = None
+    allowed: Condition | None = None  #: what the metadata must meet for whoever asks
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -156,7 +159,11 @@ def _thread_id() -> Any:
 
 
 def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
-    statement = statement.where(_THREAD.c.tenant_id == tenant_id, ~_THREAD.c.temporary)
+    statement = statement.where(
+        _THREAD.c.tenant_id == tenant_id,
+        ~_THREAD.c.temporary,
+        meets(_THREAD.c.metadata, query.allowed),
+    )
     if query.ids is not None:
         statement = statement.where(_THREAD.c.thread_id.in_(query.ids))
     if query.metadata:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trellis.domain.users import User
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
@@ -35,4 +37,6 @@ class NewRun:
     feedback_keys: Sequence[str] | None = None
     strict_resume: bool = False  #: an answer to a question that does not wait fails the run
     headers: Mapping[str, str] = field(default_factory=dict)  #: those allowed into `configurable`
+    user: User | None = None
+    stamp: Mapping[str, Any] = field(default_factory=dict)  #: metadata of a thread made for the run
     request_id: str = ""  #: becomes `configurable.langgraph_request_id`

@@ -182,10 +182,15 @@ def _forget_empty_namespace(top: str, base: Path) -> None:
 
 def _owner(manifest: Manifest, file: Path) -> str:
     """The first graph of a file names its module: the same in every process, whatever loads first."""
-    for spec in manifest.graphs.values():
-        if spec.is_file and _absolute(manifest.root / spec.source) == file:
-            return re.sub(r"\W", lambda match: f"_{ord(match[0]):x}_", spec.graph_id)
-    raise _Explained(f"no graph of {manifest.path} is in {file}")
+    for spec in _files(manifest):
+        if _absolute(manifest.root / spec.source) == file:
+            return _as_name(spec.graph_id)
+    # No graph of that file: a name that none can have.
+    return f":{_as_name(str(file))}"
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"\W", lambda match: f"_{ord(match[0]):x}_", text)
 
 
 def _import_loose(name: str, file: Path) -> ModuleType:

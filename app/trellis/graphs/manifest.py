@@ -12,7 +12,8 @@ from typing import Any
 
 from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
-from trellis.graphs import webhooks
+from trellis.graphs import auth, webhooks
+from trellis.graphs.auth import AuthConfig
 
 FILE_NAME = "langgraph.json"
 
@@ -81,6 +82,7 @@ class Manifest:
     env: Mapping[str, str]
     raw: Mapping[str, Any]
     webhooks: Webhooks = field(default_factory=Webhooks)
+    auth: AuthConfig = field(default_factory=AuthConfig)
     warnings: tuple[str, ...] = ()
 
 
@@ -105,8 +107,16 @@ def load(path: Path | None = None) -> Manifest:
         env=env,
         raw=raw,
         webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
+        auth=_auth(path, raw.get("auth")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
+
+
+def _auth(path: Path, raw: object) -> AuthConfig:
+    found = auth.parse(str(path), raw)
+    if found.path is not None:
+        _check_target(f'{path}: "auth.path"', found.path)
+    return found
 
 
 def apply_env(manifest: Manifest, environ: MutableMapping[str, str] = os.environ) -> None:

@@ -22,6 +22,13 @@ def ensure_defaults(rt: Runtime, tenant_id: str = "default") -> None:
             assistants.ensure_default(tx, tenant_id, rt.manifest.graphs[graph_id])
 
 
+def welcome(rt: Runtime, tenant_id: str) -> None:
+    """Give a tenant that this process meets for the first time its default assistants."""
+    if tenant_id not in rt.tenants:
+        ensure_defaults(rt, tenant_id)
+        rt.tenants.add(tenant_id)
+
+
 def get(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
     """
     An assistant.

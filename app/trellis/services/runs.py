@@ -18,6 +18,7 @@ from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.multitask import Strategy
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
+from trellis.domain.users import User, as_json
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.services import cancel, idempotency, webhooks
@@ -107,7 +108,7 @@ def _accept(
     rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun
 ) -> tuple[RunRow, Stopped]:
     """Read, merge, then accept in one statement. What changes in between is as if it had changed right after."""
-    assistant_id = resolve_assistant(rt, new.assistant_id)
+    assistant_id = resolve_assistant(rt, tenant_id, new.assistant_id)
     subject = rows.subject(tx, tenant_id, thread_id, assistant_id=assistant_id)
     if subject is None:
         return _accept_with_thread(rt, tx, tenant_id, thread_id, new)
@@ -138,7 +139,7 @@ def _accept_with_thread(
         raise NotFound("Thread or assistant not found.")
     assistant = _assistant(rt, tx, tenant_id, new, None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata={})
-    made = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=False)
+    made = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=False)
     # Another request made the thread meanwhile; or it belongs to somebody else, and this finds nothing either.
     return (_accepted(run, made), Stopped()) if made else _accept_composed(tx, tenant_id, run)
 
@@ -147,8 +148,14 @@ def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRo
     assistant = _assistant(rt, tx, tenant_id, new, None)
     temporary = new.on_completion == "delete"
     run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
-    times = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=temporary)
+    times = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=temporary)
     return _accepted(run, times)
+
+
+def _stamped(run: RunRow, tenant_id: str, new: NewRun) -> dict[str, Any]:
+    """The run with the metadata that makes its new thread its creator's."""
+    stamped = {**run["thread_metadata"], **new.stamp}
+    return {**run, "tenant_id": tenant_id, "thread_metadata": stamped}
 
 
 def _accepted(run: RunRow, times: RunRow | None) -> RunRow:
@@ -157,14 +164,14 @@ def _accepted(run: RunRow, times: RunRow | None) -> RunRow:
     return {**run, **times, "status": RunStatus.PENDING.value, "error": None, "attempt": 0}
 
 
-def resolve_assistant(rt: Runtime, given: str) -> str:
+def resolve_assistant(rt: Runtime, tenant_id: str, given: str) -> str:
     """
     The id of the assistant that a client named by id or by graph.
 
     :raises Invalid: it is neither a UUID nor the name of a graph.
     """
     if given in rt.manifest.graphs:
-        return default_assistant_id(given)
+        return default_assistant_id(given, tenant_id)
     if is_uuid(given):
         return str(uuid.UUID(given))
     raise Invalid(
@@ -176,11 +183,12 @@ def resolve_assistant(rt: Runtime, given: str) -> str:
 def _assistant(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun, found: RunRow | None) -> RunRow:
     """The assistant's row; a graph's default assistant is made on the spot if nobody has yet."""
     if found is None:
-        assistant_id = resolve_assistant(rt, new.assistant_id)
+        assistant_id = resolve_assistant(rt, tenant_id, new.assistant_id)
         found = rows.get_assistant(tx, tenant_id, assistant_id)
     if found is None and new.assistant_id in rt.manifest.graphs:
         assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[new.assistant_id])
-        found = rows.get_assistant(tx, tenant_id, default_assistant_id(new.assistant_id))
+        assistant_id = default_assistant_id(new.assistant_id, tenant_id)
+        found = rows.get_assistant(tx, tenant_id, assistant_id)
     if found is None:
         raise NotFound("Thread or assistant not found.")
     return found
@@ -222,9 +230,7 @@ def _compose(
         configurable={
             **_checkpoint(new),
             **new.headers,
-            "langgraph_auth_user": None,
-            "langgraph_auth_user_id": "",
-            "langgraph_auth_permissions": [],
+            **_user(new.user),
             "langgraph_request_id": new.request_id,
             "run_id": run_id,
             "thread_id": thread_id,
@@ -232,7 +238,7 @@ def _compose(
             "assistant_id": assistant["assistant_id"],
         },
     )
-    config["configurable"].setdefault("user_id", "")
+    config["configurable"].setdefault("user_id", new.user.identity if new.user else "")
     config["metadata"] = {**new.config.get("metadata", {}), **metadata}
     kwargs = _kwargs(new, assistant, config, temporary=temporary)
     return {
@@ -247,6 +253,15 @@ def _compose(
         "timeout_seconds": rt.settings.run_timeout_seconds,
         "thread_metadata": _stamp(assistant),
         "thread_config": _thread_config(config),
+    }
+
+
+def _user(user: User | None) -> dict[str, Any]:
+    """Who started the run, for its nodes and its graph's factory."""
+    return {
+        "langgraph_auth_user": user and as_json(user),
+        "langgraph_auth_user_id": user.identity if user else "",
+        "langgraph_auth_permissions": user.permissions if user else [],
     }
 
 
