@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +55,8 @@ class Runtime:
     loop: asyncio.AbstractEventLoop | None = None
     #: Those that have their default assistants: the first one gets them when the process starts.
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
+    #: Called before the first graph is imported here: it may hold clients of this very process.
+    before_user_code: Callable[[], None] = lambda: None
     _registry: Registry | None = None
 
     @property
@@ -63,6 +65,7 @@ class Runtime:
         if self._registry is None:
             from trellis.graphs.registry import Registry
 
+            self.before_user_code()
             self._registry = Registry(self.manifest)
         return self._registry
 
@@ -83,9 +86,9 @@ class Runtime:
         self.redis.close()
 
 
-def build(settings: Settings) -> Runtime:
+def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     """
-    Build the runtime. Connects to nothing: a database that is down must not keep the process from starting.
+    Build the runtime; with the access that the settings ask for, unless one is given. Connects to nothing: a database that is down must not keep the process from starting.
 
     :raises ConfigError: langgraph.json is missing or wrong.
     """
@@ -97,7 +100,7 @@ def build(settings: Settings) -> Runtime:
     return Runtime(
         settings=settings,
         manifest=manifest,
-        access=build_access(settings, manifest),
+        access=build_access(settings, manifest) if access is None else access,
         engine=connections.execution_options(isolation_level="READ COMMITTED"),
         autocommit=Preparing(connections, only=_HOT, alone=True).engine,
         redis=client,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
+from trellis import loopback
 from trellis.db.checkpoints import Cache
 from trellis.db.engine import new_engine
 from trellis.db.store import PostgresStore
@@ -23,6 +24,7 @@ from trellis.dispatch.signals import Signals
 from trellis.domain.runs import Lease
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.registry import Registry
+from trellis.loopback import OnDemand
 from trellis.settings import Settings
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
@@ -47,6 +49,7 @@ class Host:
     keeper: Keeper
     lease: Lease
     store_threads: Executor
+    loopback: OnDemand
     cache: Cache
     announcer: Announcer
     signals: Signals
@@ -69,6 +72,8 @@ class Host:
 
 def build(settings: Settings, *, owner: str) -> Host:
     """Start the threads of the process and build what they share."""
+    loopback.announce()
+    loopback.connect(api := OnDemand(settings))
     manifest = load(settings.config_path)
     engine = new_engine(settings.database_url, pool_size=settings.database_pool_size)
     lease = Lease()
@@ -84,6 +89,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         writer=Writer(new_engine(settings.database_url, pool_size=1), cache=cache),
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
+        loopback=api,
         store_threads=ThreadPoolExecutor(4, thread_name_prefix="store"),
         cache=cache,
         announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
@@ -108,6 +114,7 @@ def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 
 def close(host: Host) -> None:
     """Commit and send what is queued, then let go of every connection."""
+    _on(host.loop, host.loopback.close())
     _on(host.loop, host.events.close())
     host.keeper.close()
     host.deliverer.close()

@@ -24,7 +24,7 @@ from trellis.auth.request import Request
 from trellis.db.access import Resource
 from trellis.domain.access import NOBODY, AllOf, AnyOf, Condition, Equals, Principal
 from trellis.domain.ids import is_uuid, new_id
-from trellis.errors import Conflict, Denied, NotFound
+from trellis.errors import Conflict, Denied, NotFound, TrellisError
 from trellis.services import access as services
 from trellis.services import assistants
 from trellis.services.runs import resolve_assistant
@@ -135,7 +135,10 @@ def check() -> None:
     g.who = Principal()
     if request.path in OPEN or request.method == "OPTIONS":
         return
-    g.who = request.environ.get(WHO) or _identify()
+    known = request.environ.get(WHO)
+    if isinstance(known, TrellisError):
+        raise known
+    g.who = known or _identify()
     assistants.welcome(rt(), who().tenant_id)
     if request.url_rule is None or rt().access.is_open or who().is_internal:
         return

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import replace
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app, g, request
 
 from trellis.db.access import Resource
 from trellis.domain.access import Condition, Principal
@@ -45,7 +45,12 @@ def condition(resource: Resource) -> Condition | None:
 def signed(new: NewRun, n: int = 0) -> NewRun:
     """The n-th run of the request, with who asks for it and what marks things as theirs."""
     stamps = g.get("stamps", [])
-    return replace(new, user=who().user, stamp=stamps[n] if n < len(stamps) else {})
+    return replace(
+        new,
+        user=who().user,
+        stamp=stamps[n] if n < len(stamps) else {},
+        headers=rt().manifest.http.configurable_headers.chosen(request.headers.items()),
+    )
 
 
 def request_id() -> str:

@@ -18,6 +18,9 @@ from trellis.api.new_run import STREAM_MODES
 
 blueprint = Blueprint("openapi", __name__)
 
+#: The name under which the application keeps what describes the user's own app.
+THEIRS = "trellis-custom-openapi"
+
 _ARGUMENT = re.compile(r"<(\w+)>")
 _REF = "#/components/schemas/{name}"
 _SSE = "text/event-stream"
@@ -127,13 +130,30 @@ OPERATIONS: Mapping[str, Operation] = {
 @blueprint.get("/openapi.json")
 def document() -> Response:
     """Describe this API as OpenAPI 3.1."""
-    return wire.answer(describe(current_app))
+    return wire.answer(_with_theirs(describe(current_app)))
 
 
 @blueprint.get("/docs")
 def page() -> Response:
     """Show this API's reference; works without an internet connection."""
     return Response(docs.page(describe(current_app)), content_type="text/html; charset=utf-8")
+
+
+def _with_theirs(document: dict[str, Any]) -> dict[str, Any]:
+    """With the routes of the user's own app, if it can describe them. Of two with the same path, ours is served."""
+    describes = current_app.extensions.get(THEIRS)
+    if describes is None:
+        return document
+    theirs = describes()
+    components = theirs.get("components", {})
+    return {
+        **document,
+        "paths": {**theirs.get("paths", {}), **document["paths"]},
+        "components": {
+            name: {**components.get(name, {}), **document["components"].get(name, {})}
+            for name in {**components, **document["components"]}
+        },
+    }
 
 
 def describe(app: Flask) -> dict[str, Any]:

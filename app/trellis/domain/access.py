@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from trellis.domain.users import User
 
 DEFAULT_TENANT = "default"
+#: For whose data the code at hand runs: a view, a route of the user's, a node.
+caller: ContextVar[str] = ContextVar("caller", default=DEFAULT_TENANT)
 #: A tenant that no credentials can name: to whoever belongs to it, nothing exists.
 NOBODY = ""
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trellis.domain.http import HttpConfig
 from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
-from trellis.graphs import auth, webhooks
+from trellis.graphs import auth, http, webhooks
 from trellis.graphs.auth import AuthConfig
 
 FILE_NAME = "langgraph.json"
@@ -83,6 +84,7 @@ class Manifest:
     raw: Mapping[str, Any]
     webhooks: Webhooks = field(default_factory=Webhooks)
     auth: AuthConfig = field(default_factory=AuthConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     warnings: tuple[str, ...] = ()
 
 
@@ -108,6 +110,7 @@ def load(path: Path | None = None) -> Manifest:
         raw=raw,
         webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
         auth=_auth(path, raw.get("auth")),
+        http=_http(path, raw.get("http")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
 
@@ -116,6 +119,13 @@ def _auth(path: Path, raw: object) -> AuthConfig:
     found = auth.parse(str(path), raw)
     if found.path is not None:
         _check_target(f'{path}: "auth.path"', found.path)
+    return found
+
+
+def _http(path: Path, raw: object) -> HttpConfig:
+    found = http.parse(str(path), raw, mount_prefix=os.environ.get("MOUNT_PREFIX", ""))
+    if found.app is not None:
+        _check_target(f'{path}: "http.app"', found.app)
     return found
 
 
