@@ -74,7 +74,7 @@ class OnDemand:
 
 
 async def _internal(site: Site, scope: _Scope, receive: Any, send: Any) -> None:
-    who = Principal(tenant_id=caller.get(), is_internal=True)
+    who = Principal(tenant_id=caller.get().tenant_id, is_internal=True)
     await site.internal(scope, receive, send, who=who)
 
 

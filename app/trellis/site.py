@@ -165,7 +165,7 @@ class Site:
                 headers = error.headers if isinstance(error, Denied) else {}
                 await _answer(scope, send, error.status, {"detail": error.detail}, headers)
             return
-        caller.set(who.tenant_id)
+        caller.set(who)
         known = {"user": who.user, "auth": who.user.permissions if who.user else []}
         await app({**scope, WHO: who, **known}, receive, send)
 

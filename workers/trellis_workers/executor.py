@@ -19,7 +19,7 @@ from trellis.db.runs import Claimed, Pending
 from trellis.db.serde import serializer
 from trellis.db.state_types import state_types
 from trellis.db.writer import FencedBackend
-from trellis.domain.access import caller
+from trellis.domain.access import Principal, caller
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.errors import Fenced, Unavailable
@@ -235,7 +235,7 @@ class Executor:
         host, run = self._host, attempt.run
         claim, events = run.claim, host.events
         # Clients that its nodes make work on the data of the same tenant.
-        caller.set(run.tenant_id)
+        caller.set(Principal(tenant_id=run.tenant_id))
         config, store = driver.client_config(run), host.store(run.tenant_id)
 
         def send(name: str, data: Any) -> None:

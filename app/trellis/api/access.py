@@ -22,7 +22,7 @@ from trellis.api import body
 from trellis.api.current import rt, who
 from trellis.auth.request import Request
 from trellis.db.access import Resource
-from trellis.domain.access import NOBODY, AllOf, AnyOf, Condition, Equals, Principal
+from trellis.domain.access import NOBODY, AllOf, AnyOf, Condition, Equals, Principal, caller
 from trellis.domain.ids import is_uuid, new_id
 from trellis.errors import Conflict, Denied, NotFound, TrellisError
 from trellis.services import access as services
@@ -52,6 +52,7 @@ class Rule:
 
 
 _READ = Rule(resource="threads", action="read")
+_UPDATE = Rule(resource="threads", action="update")
 _SEARCHED = ("metadata", "values", "status", "limit", "offset", "ids", "thread_id")
 _SEARCH = Rule(resource="threads", action="search", fields=_SEARCHED, target="search")
 _ASKED = ("assistant_id", "metadata", "multitask_strategy", "if_not_exists", "after_seconds")
@@ -86,6 +87,9 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "threads.delete": [Rule(resource="threads", action="delete")],
     "threads.search": [_SEARCH],
     "threads.count": [_SEARCH],
+    "state.update": [_UPDATE],
+    "state.update_many": [_UPDATE],
+    "state.patch": [_UPDATE],
     "state.get": [_READ],
     "state.get_at": [_READ],
     "state.find": [_READ],
@@ -105,7 +109,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "runs.join_stateless": [_READ],
     "runs.stream": [_READ],
     "runs.stream_stateless": [_READ],
-    "runs.cancel": [Rule(resource="threads", action="update")],
+    "runs.cancel": [_UPDATE],
     "runs.cancel_many": [
         Rule(
             resource="threads",
@@ -139,6 +143,7 @@ def check() -> None:
     if isinstance(known, TrellisError):
         raise known
     g.who = known or _identify()
+    caller.set(who())
     assistants.welcome(rt(), who().tenant_id)
     if request.url_rule is None or rt().access.is_open or who().is_internal:
         return

@@ -115,7 +115,7 @@ def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
 def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
     params = {"thread_id": thread_id, "status": status, "interrupts": interrupts.decode()}
-    execute(tx, "threads", "settle", params)
+    queries.execute(tx, "threads", "settle", params)
 
 
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 from trellis.domain.users import User
 
 DEFAULT_TENANT = "default"
-#: For whose data the code at hand runs: a view, a route of the user's, a node.
-caller: ContextVar[str] = ContextVar("caller", default=DEFAULT_TENANT)
 #: A tenant that no credentials can name: to whoever belongs to it, nothing exists.
 NOBODY = ""
 
@@ -27,6 +25,10 @@ class Principal:
     @property
     def identity(self) -> str:
         return self.user.identity if self.user else ""
+
+
+#: For whom the code at hand runs: a view, a route of the operator's, a node.
+caller: ContextVar[Principal] = ContextVar("caller", default=Principal())  # noqa: B039  # it is frozen
 
 
 @dataclass(frozen=True, slots=True)

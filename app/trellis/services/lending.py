@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from trellis.db.checkpoints import DirectBackend
+from trellis.domain.access import caller
 from trellis.errors import Unavailable
 from trellis.runtime import Runtime
 
@@ -63,7 +64,10 @@ async def _lend(
 ) -> T:
     try:
         registry = await asyncio.to_thread(_import_langgraph, rt)
-        async with registry.open(graph_id, config=config, access_context=access_context) as graph:
+        lent = registry.open(
+            graph_id, config=config, access_context=access_context, user=caller.get().user
+        )
+        async with lent as graph:
             return await use(_equipped(graph, backend))
     finally:
         # In a thread: a query that was given up may still be running.

@@ -36,6 +36,9 @@ BODIES: Mapping[str, Any] = {
     "threads.patch": {"metadata": {"a": 1}},
     "state.find": {"checkpoint": {"checkpoint_ns": ""}},
     "state.search_history": {},
+    "state.patch": {"metadata": {"a": 1}},
+    "state.update": {"values": {"value": "y"}},
+    "state.update_many": {"supersteps": [{"updates": [{"values": {}, "as_node": "shout"}]}]},
 }
 #: Routes that answer for nothing that is there already, so there is nothing of somebody else's to ask for.
 NEW = frozenset(
