@@ -97,6 +97,18 @@ def test_user__reaches_the_nodes(owners: System) -> None:
     }
 
 
+def test_user__has_secrets_that_no_stream_tells(owners: System) -> None:
+    async def use(client: LangGraphClient) -> list[Any]:
+        modes: Any = ["values", "debug", "checkpoints", "tasks", "updates"]
+        stream = client.runs.stream(None, "made", input={}, stream_mode=modes)
+        return [part async for part in stream]
+
+    parts = as_user(owners, "alice", use)
+
+    assert {part.event for part in parts} >= {"checkpoints", "debug", "tasks", "values"}
+    assert "secret of alice" not in str(parts)
+
+
 def test_user__reaches_the_factory(owners: System) -> None:
     found = as_user(owners, "bob", lambda client: client.runs.wait(None, "made", input={}))
 

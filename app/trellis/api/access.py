@@ -24,7 +24,7 @@ from trellis.auth.request import Request
 from trellis.db.access import Resource
 from trellis.domain.access import NOBODY, AllOf, AnyOf, Condition, Equals, Principal, caller
 from trellis.domain.ids import is_uuid, new_id
-from trellis.errors import Conflict, Denied, NotFound, TrellisError
+from trellis.errors import Denied, NotFound, TrellisError
 from trellis.services import access as services
 from trellis.services import assistants
 from trellis.services.runs import resolve_assistant
@@ -36,7 +36,7 @@ WHO = "trellis.who"
 OPEN = frozenset({"/", "/ok", "/info", "/metrics", "/docs", "/openapi.json"})
 
 #: How the rows that an event is about are found.
-Target = Literal["path", "body", "search", "run"]
+Target = Literal["path", "search", "run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
             resource="threads",
             action="create",
             fields=("thread_id", "metadata", "if_exists", "ttl"),
-            target="body",
+            target="search",
         )
     ],
     "threads.get": [_READ],
@@ -248,11 +248,11 @@ def _value(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_uuid(name: str, given: Any) -> Any:
     """An id as handlers expect it; an assistant's may be the name of a graph."""
+    if not isinstance(given, str):
+        return given
     if name == "assistant_id" and given in rt().manifest.graphs:
         return UUID(resolve_assistant(rt(), who().tenant_id, given))
-    return (
-        UUID(given) if name.endswith("_id") and isinstance(given, str) and is_uuid(given) else given
-    )
+    return UUID(given) if name.endswith("_id") and is_uuid(given) else given
 
 
 def _take_back(rule: Rule, given: dict[str, Any], value: Mapping[str, Any]) -> None:
@@ -261,7 +261,9 @@ def _take_back(rule: Rule, given: dict[str, Any], value: Mapping[str, Any]) -> N
     if rule.kwargs:
         changed |= value["kwargs"]
     for name, item in changed.items():
-        if item or name in given:
+        # Metadata of another shape is for the view to refuse.
+        is_sound = name != "metadata" or isinstance(given.get(name), dict | None)
+        if is_sound and (item or name in given):
             given[name] = orjson.loads(orjson.dumps(item, default=str))
 
 
@@ -278,10 +280,6 @@ def _enforce(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> None
         case "path":
             if _is_hidden(condition):
                 g.who = replace(who(), tenant_id=NOBODY)
-        case "body":
-            named = given.get("thread_id") or given.get("assistant_id")
-            if named and _forbidden(cast(Resource, rule.resource), [named], condition):
-                raise Conflict("Conflict")
         case "search":
             conditions = g.get("conditions", {})
             both = AllOf(
@@ -299,6 +297,9 @@ def _enforce_run(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> 
         named = str(_as_uuid("assistant_id", given.get("assistant_id")))
         # Those that graphs have by themselves are everybody's to run.
         condition = AnyOf([Equals("created_by", "system"), condition])
+    elif named:
+        # For a thread that somebody else makes between this look and the insert.
+        g.allowed = condition
     if named and _forbidden(cast(Resource, rule.resource), [named], condition):
         raise NotFound(_HIDDEN_RUN)
 

@@ -48,6 +48,7 @@ def signed(new: NewRun, n: int = 0) -> NewRun:
     return replace(
         new,
         user=who().user,
+        allowed=g.get("allowed"),
         stamp=stamps[n] if n < len(stamps) else {},
         headers=rt().manifest.http.configurable_headers.chosen(request.headers.items()),
     )

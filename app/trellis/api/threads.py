@@ -32,6 +32,7 @@ def create() -> Response:
             metadata=body.metadata(wanted.metadata),
             ttl=_ttl(wanted.ttl),
             keep_existing=wanted.if_exists == "do_nothing",
+            allowed=condition("threads"),
         )
     )
     is_new = row["created_at"] == row["updated_at"]

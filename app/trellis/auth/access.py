@@ -17,6 +17,10 @@ class Access(Protocol):
         """Whether nobody is asked who they are."""
 
     @property
+    def lets_anybody_in(self) -> bool:
+        """Whether a request without credentials is let in."""
+
+    @property
     def openapi(self) -> Mapping[str, Any]:
         """`securitySchemes` and `security` of the OpenAPI document."""
 
@@ -40,6 +44,7 @@ class Open:
     """Everybody may do everything."""
 
     is_open = True
+    lets_anybody_in = True
     openapi: Mapping[str, Any] = {}
 
     async def authenticate(self, request: Request) -> Principal:

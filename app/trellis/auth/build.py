@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trellis import telemetry
 from trellis.auth import keys
 from trellis.auth.access import Access, Open
 from trellis.auth.builtin import BuiltIn
@@ -44,7 +45,14 @@ def check_exposure(settings: Settings, access: Access) -> None:
 
     :raises ConfigError: says what to set.
     """
-    if access.is_open and settings.host not in LOOPBACK and not settings.allow_unauthenticated:
+    if settings.host in LOOPBACK:
+        return
+    if settings.studio_auth:
+        raise ConfigError(
+            f"TRELLIS_STUDIO_AUTH lets in whoever says that they are Studio, and {settings.host} can be "
+            "reached from other machines. Unset it, or listen on loopback"
+        )
+    if access.lets_anybody_in and not settings.allow_unauthenticated:
         raise ConfigError(
             f"{settings.host} can be reached from other machines, and nobody would be asked who they are. "
             'Set TRELLIS_API_KEYS (`trellis api-key NAME` makes a key), TRELLIS_JWT_*, or "auth.path" in '
@@ -75,12 +83,15 @@ def _custom(settings: Settings, manifest: Manifest) -> Access:
         raise ConfigError(f"{at}: {error.reason}") from error
     if not isinstance(found, Auth):
         raise ConfigError(f"{at}: {spec.variable} is no langgraph_sdk.Auth")
-    return Custom(
+    access = Custom(
         found,
         openapi=manifest.auth.openapi,
         cache=_cache(manifest.auth.cache),
         lets_studio_in=settings.studio_auth and not manifest.auth.disable_studio_auth,
     )
+    if unguarded := access.unguarded:
+        telemetry.log().warning(telemetry.AUTH_UNGUARDED, resources=unguarded)
+    return access
 
 
 def _cache(given: Mapping[str, Any] | None) -> Cache | None:

@@ -23,6 +23,7 @@ class BuiltIn:
     """Access by API key, by token, or by either."""
 
     is_open = False
+    lets_anybody_in = False
 
     def __init__(self, api_keys: Sequence[ApiKey], tokens: Tokens | None) -> None:
         self._api_keys = api_keys
@@ -34,16 +35,19 @@ class BuiltIn:
         return {"securitySchemes": schemes, "security": [{name: []} for name in schemes]}
 
     async def authenticate(self, request: Request) -> Principal:
-        presented = request.header("x-api-key") or _bearer(request)
-        if presented is None:
+        # Both may be there: the SDKs send any key that they find in the environment as X-Api-Key.
+        bearer = _bearer(request)
+        presented = [each for each in (bearer, request.header("x-api-key")) if each]
+        if not presented:
             raise Denied(
                 f"Send {self._expected()}", headers={"WWW-Authenticate": 'Bearer realm="trellis"'}
             )
-        if found := keys.holder(self._api_keys, presented):
-            return found
+        for each in presented:
+            if found := keys.holder(self._api_keys, each):
+                return found
         if self._tokens is None:
             raise Denied("Invalid API key", headers={"WWW-Authenticate": "Bearer"})
-        return await asyncio.to_thread(self._tokens.holder, presented)
+        return await asyncio.to_thread(self._tokens.holder, presented[0])
 
     def _expected(self) -> str:
         key = "an API key as X-Api-Key or as Authorization: Bearer <key>"

@@ -47,6 +47,10 @@ class Custom:
         self._authenticator = auth._authenticate_handler
         self.wants = _wanted(self._authenticator) if self._authenticator else frozenset()
 
+    @property
+    def lets_anybody_in(self) -> bool:
+        return self._authenticator is None
+
     async def authenticate(self, request: Request) -> Principal:
         """Call the user's authenticator; without one nobody is asked who they are."""
         if self._lets_studio_in and request.header("x-auth-scheme") == _STUDIO_SCHEME:
@@ -69,6 +73,17 @@ class Custom:
         # The edge to the user's code: whatever it stumbles over, the request is not let in.
         except Exception as error:
             raise _refusal(error, "Unauthorized", status=401) from error
+
+    @property
+    def unguarded(self) -> list[str]:
+        """The resources for which there is no handler at all: whoever comes in may do everything with them."""
+        asked = {"threads": "read", "assistants": "read", "crons": "read", "store": "get"}
+        handled = {resource for resource, _ in self._auth._handlers}
+        return [
+            resource
+            for resource, action in asked.items()
+            if resource not in handled and not self.decides(resource, action)
+        ]
 
     def decides(self, resource: str, action: str) -> bool:
         return self._handler(resource, action) is not None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trellis.domain.access import Condition
 from trellis.domain.users import User
 
 
@@ -38,5 +39,6 @@ class NewRun:
     strict_resume: bool = False  #: an answer to a question that does not wait fails the run
     headers: Mapping[str, str] = field(default_factory=dict)  #: those allowed into `configurable`
     user: User | None = None
+    allowed: Condition | None = None  #: what the metadata of a thread that is there must meet
     stamp: Mapping[str, Any] = field(default_factory=dict)  #: metadata of a thread made for the run
     request_id: str = ""  #: becomes `configurable.langgraph_request_id`

@@ -9,6 +9,7 @@ from typing import Any
 from trellis.db import assistants as assistant_rows
 from trellis.db import runs as rows
 from trellis.db import threads as thread_rows
+from trellis.db.access import forbidden
 from trellis.db.cancel import Stopped
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
@@ -140,8 +141,12 @@ def _accept_with_thread(
     assistant = _assistant(rt, tx, tenant_id, new, None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata={})
     made = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=False)
-    # Another request made the thread meanwhile; or it belongs to somebody else, and this finds nothing either.
-    return (_accepted(run, made), Stopped()) if made else _accept_composed(tx, tenant_id, run)
+    if made:
+        return _accepted(run, made), Stopped()
+    # Another request made the thread meanwhile; or it is somebody else's, and this finds nothing either.
+    if new.allowed and forbidden(tx, tenant_id, "threads", [thread_id], new.allowed):
+        raise NotFound("Thread or assistant not found.")
+    return _accept_composed(tx, tenant_id, run)
 
 
 def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRow:

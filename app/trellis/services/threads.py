@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trellis.db import threads
+from trellis.db.access import forbidden
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
 from trellis.db.threads import Query, Ttl
+from trellis.domain.access import Condition
 from trellis.domain.idempotency import Key
 from trellis.domain.pages import Page
 from trellis.errors import Conflict, NotFound, ThreadNotFound
@@ -27,6 +29,7 @@ class New:
     metadata: Mapping[str, Any]
     ttl: Ttl | None = None
     keep_existing: bool = False  #: take one that is there already, unchanged
+    allowed: Condition | None = None  #: what the metadata of such a one must meet
 
 
 def create(rt: Runtime, tenant_id: str, new: New) -> Row:
@@ -53,6 +56,8 @@ def _make(tx: Tx, tenant_id: str, new: New) -> Row:
     row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=new.ttl)
     if row is None and new.keep_existing:
         row = threads.get(tx, tenant_id, thread_id=new.thread_id)
+        if new.allowed and forbidden(tx, tenant_id, "threads", [new.thread_id], new.allowed):
+            row = None
     if row is None:
         raise Conflict(f"Thread with ID {new.thread_id} already exists")
     return row

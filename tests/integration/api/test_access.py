@@ -274,6 +274,31 @@ def test_batch_and_bulk__by_ids_in_the_body(people: Callers, ids: Mapping[str, s
         assert people["alice"]("POST", "/runs", run).status_code == 200
 
 
+@only_owners
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"assistant_id": ["echo"]},
+        {"assistant_id": {"a": 1}},
+        {"assistant_id": "echo", "metadata": [1]},
+        {"assistant_id": "echo", "metadata": "x"},
+        [RUN],
+        7,
+    ],
+    ids=str,
+)
+def test_bad_body__is_refused_as_without_handlers(people: Callers, body: Any) -> None:
+    assert people["alice"]("POST", "/runs", body).status_code == 422
+
+
+@only_tenants
+def test_api_key__beside_another_credential(app: Flask, people: Callers) -> None:
+    """The SDKs send whatever key the environment has."""
+    headers = {"X-Api-Key": "lsv2_of_langsmith", "Authorization": "Bearer key-of-alice"}
+
+    assert app.test_client().post("/threads", json={}, headers=headers).status_code == 200
+
+
 def test_if_not_exists__does_not_take_a_thread_over(
     people: Callers, ids: Mapping[str, str]
 ) -> None:

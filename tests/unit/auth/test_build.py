@@ -99,6 +99,8 @@ def test_manifest__auth_that_is_wrong(tmp_path: Path, auth: Any, said: str) -> N
         ({"host": "10.0.0.1"}, False),
         ({"host": "0.0.0.0", "allow_unauthenticated": True}, True),
         ({"host": "0.0.0.0", "api_keys": ENTRY}, True),
+        ({"host": "0.0.0.0", "api_keys": ENTRY, "studio_auth": True}, False),
+        ({"host": "127.0.0.1", "studio_auth": True}, True),
     ],
     ids=str,
 )
@@ -109,5 +111,15 @@ def test_check_exposure(tmp_path: Path, settings: dict[str, Any], starts: bool) 
     if starts:
         check_exposure(settings_, access)
     else:
-        with pytest.raises(ConfigError, match="TRELLIS_ALLOW_UNAUTHENTICATED=1"):
+        with pytest.raises(ConfigError, match="can be reached from other machines"):
             check_exposure(settings_, access)
+
+
+def test_check_exposure__handlers_without_authenticator(tmp_path: Path) -> None:
+    code = "import langgraph_sdk as s; mine = s.Auth()"
+    settings = replace(SETTINGS, host="0.0.0.0")
+
+    with pytest.raises(ConfigError, match="TRELLIS_ALLOW_UNAUTHENTICATED=1"):
+        check_exposure(
+            settings, build(settings, project(tmp_path, {"path": "./security.py:mine"}, code))
+        )

@@ -267,6 +267,15 @@ def test_decide__precedence(
     assert found == (asked and AllOf([Equals("by", asked)]))
 
 
+def test_unguarded() -> None:
+    assert custom(auth=an_auth("threads.read", "threads(actions)")).unguarded == [
+        "assistants",
+        "crons",
+        "store",
+    ]
+    assert custom(auth=an_auth("all")).unguarded == []
+
+
 @pytest.mark.parametrize("answer", [None, True])
 def test_decide__allows(answer: Any) -> None:
     auth = Auth()
