@@ -7,6 +7,7 @@ TrellisError
 ├── Denied               401  or 403, or what the user's auth handler says
 ├── NotFound              404
 ├── Conflict              409
+├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
@@ -66,6 +67,15 @@ class Conflict(TrellisError):
     """The thing is in a state that forbids the request."""
 
     status = 409
+
+
+class EmbeddingFailed(TrellisError):
+    """The store's embedding function failed, or returned nonsense. Nothing was written."""
+
+    status = 502
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The embedding function of the store {how}. The server's log says more.")
 
 
 class Unavailable(TrellisError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ from trellis.settings import Settings
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from trellis.db.vectors import Index
     from trellis.graphs.registry import Registry
     from trellis.stream.reader import Reader
 
@@ -58,6 +60,8 @@ class Runtime:
     #: Called before the first graph is imported here: it may hold clients of this very process.
     before_user_code: Callable[[], None] = lambda: None
     _registry: Registry | None = None
+    _index: Index | None = None
+    _index_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def registry(self) -> Registry:
@@ -79,6 +83,22 @@ class Runtime:
             work.close()
             raise Unavailable("The server is starting. Try again.")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    @property
+    def index(self) -> Index | None:
+        """
+        The store's semantic index, if langgraph.json wants one. The first use imports the user's code: in a thread.
+
+        :raises ConfigError: what makes its vectors cannot be loaded.
+        """
+        if self.manifest.store.index is None:
+            return None
+        with self._index_lock:
+            if self._index is None:
+                from trellis.graphs import embeddings
+
+                self._index = embeddings.load(self.manifest)
+        return self._index
 
     def close(self) -> None:
         """Give connections back."""

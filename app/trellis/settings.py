@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -46,6 +47,7 @@ class Settings:
     stream_ttl_seconds: int = 120
     stream_max_events: int = 10_000
     task_events: bool = True
+    webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
     log_level: str = "INFO"
     log_json: bool = False
     #: Who may come in without `auth.path`: see trellis.auth.
@@ -85,6 +87,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         stream_ttl_seconds=_number(env, "RESUMABLE_STREAM_TTL_SECONDS", int, 120, low=1),
         stream_max_events=_number(env, "TRELLIS_STREAM_MAX_EVENTS", int, 10_000, low=100),
         task_events=_flag(env, "TRELLIS_TASK_EVENTS", True),
+        webhook_secrets=_secrets(env, "TRELLIS_WEBHOOK_SECRET"),
         log_level=_choice(env, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         log_json=_flag(env, "LOG_JSON", False),
         api_keys=env.get("TRELLIS_API_KEYS") or None,
@@ -169,6 +172,25 @@ def _number(
         bound = f"between {low:g} and {high:g}" if high < float("inf") else f"of at least {low:g}"
         raise ConfigError(f"{name} must be a number {bound}, not {raw!r}")
     return value
+
+
+def _secrets(env: Mapping[str, str], name: str) -> tuple[bytes, ...]:
+    try:
+        return tuple(_secret(each) for each in env.get(name, "").split())
+    # What was given must not be in a log.
+    except ValueError:
+        raise ConfigError(
+            f"{name} must be whsec_ and 24 to 64 bytes in base64, or several of these between spaces"
+        ) from None
+
+
+def _secret(text: str) -> bytes:
+    """The key in a secret of Standard Webhooks. :raises ValueError: it is none."""
+    prefix, _, encoded = text.partition("_")
+    key = base64.b64decode(encoded, validate=True)
+    if prefix != "whsec" or not 24 <= len(key) <= 64:
+        raise ValueError("not a secret")
+    return key
 
 
 def _flag(env: Mapping[str, str], name: str, default: bool) -> bool:

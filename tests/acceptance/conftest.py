@@ -116,12 +116,16 @@ def async_client(server: System, runner: asyncio.Runner) -> Iterator[LangGraphCl
     runner.run(client.aclose())
 
 
+@pytest.fixture
+def sdk(runner: asyncio.Runner, async_client: LangGraphClient) -> Any:
+    """The official async client, called without await: for tests that need not run with both."""
+    return Blocking(runner, async_client)
+
+
 @pytest.fixture(params=["sync", "async"])
 def client(request: pytest.FixtureRequest) -> Any:
     """Each of the two official Python clients."""
-    if request.param == "sync":
-        return request.getfixturevalue("sync_client")
-    return Blocking(request.getfixturevalue("runner"), request.getfixturevalue("async_client"))
+    return request.getfixturevalue("sync_client" if request.param == "sync" else "sdk")
 
 
 @pytest.fixture

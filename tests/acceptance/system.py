@@ -198,12 +198,16 @@ class System:
             cursor.execute(statement, params)
             return cursor.fetchall()
 
+    def change(self, statement: str, *params: Any) -> int:
+        """Change what Postgres has. Returns how many rows."""
+        with closing(psycopg2.connect(self.database_url)) as connection, connection:
+            cursor = connection.cursor()
+            cursor.execute(statement, params)
+            return cursor.rowcount
+
     def end_leases(self) -> None:
         """End every lease now. For workers that are dead: nobody waits until theirs have run out."""
-        with closing(psycopg2.connect(self.database_url)) as connection, connection:
-            connection.cursor().execute(
-                "UPDATE run SET lease_expires_at = clock_timestamp() WHERE status = 'running'"
-            )
+        self.change("UPDATE run SET lease_expires_at = clock_timestamp() WHERE status = 'running'")
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,26 @@ def test_update__refused(client: Any, asked: str, thread_id: str) -> None:
         client.threads.update_state(asked, {}, checkpoint_id="nowhere")
 
 
+def test_update__that_the_graph_could_not_go_on_from(client: Any, thread_id: str) -> None:
+    client.runs.wait(thread_id, "checked", input={"count": 1})
+    before = client.threads.get_state(thread_id)
+
+    with pytest.raises(BadRequestError, match="ValidationError"):
+        client.threads.update_state(thread_id, {"count": "many"}, as_node="add")
+
+    assert client.threads.get_state(thread_id) == before
+
+
+def test_state__that_the_graph_refuses(client: Any, thread_id: str) -> None:
+    """A run may leave such a state; asking for it is no failure of the server."""
+    failed = client.runs.wait(thread_id, "checked", input={"count": "many"}, raise_error=False)
+
+    assert failed["__error__"]["error"] == "ValidationError"
+    with pytest.raises(BadRequestError, match="ValidationError"):
+        client.threads.get_state(thread_id)
+    assert client.threads.get(thread_id)["status"] == "error"
+
+
 def test_update__without_a_graph(client: Any, thread_id: str) -> None:
     with pytest.raises(BadRequestError, match="has no assigned graph ID"):
         client.threads.update_state(thread_id, {"a": 1})

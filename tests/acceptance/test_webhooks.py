@@ -1,5 +1,7 @@
 """Webhooks of real runs, and creates that are sent twice, on a server that may reach this machine."""
 
+import base64
+import hmac
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -10,6 +12,8 @@ from langgraph_sdk import get_sync_client
 
 from acceptance.system import GRAPHS, System, running, wait_for
 from integration.receiver import Received, Receiver, receiving
+
+SECRET = b"a secret of thirty-two bytes, ok"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,11 @@ def system(
     config.write_text(
         json.dumps({"graphs": graphs, "webhooks": webhooks, "dependencies": [str(GRAPHS.parent)]})
     )
-    env = {"TRELLIS_CONFIG": str(config), "LG_WEBHOOK_TOKEN": "t0ken"}
+    env = {
+        "TRELLIS_CONFIG": str(config),
+        "LG_WEBHOOK_TOKEN": "t0ken",
+        "TRELLIS_WEBHOOK_SECRET": f"whsec_{base64.b64encode(SECRET).decode()}",
+    }
     with running(new_system(env=env)) as system:
         worker = system.start("worker")
         system.start_web()
@@ -65,6 +73,21 @@ def test_success(system: System, receiver: Receiver) -> None:
     assert told.body["values"] == values == {"log": ["one", "two", "three"]}
     assert told.headers["webhook-id"] == shown["run_id"]
     assert told.headers["authorization"] == "Bearer t0ken"
+
+
+def test_signature_and_log(system: System, receiver: Receiver) -> None:
+    run(system, receiver, "steps")
+
+    told = received(receiver)
+
+    run_id = told.body["run_id"]
+    content = f"{run_id}.{told.headers['webhook-timestamp']}.".encode() + told.raw
+    expected = base64.b64encode(hmac.new(SECRET, content, "sha256").digest()).decode()
+    assert told.headers["webhook-signature"] == f"v1,{expected}"
+    path = f"/runs/{run_id}/webhook"
+    wait_for(lambda: system.get(path)["status"] == "delivered", what="the log")
+    [attempt] = system.get(path)["attempts"]
+    assert attempt == {"attempt": 1, "at": told.body["webhook_sent_at"], "error": None}
 
 
 def test_error(system: System, receiver: Receiver) -> None:

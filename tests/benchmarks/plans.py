@@ -147,6 +147,9 @@ def fill(engine: Engine, count: int) -> None:
         tx.exec_driver_sql("RESET statement_timeout")
 
 
+_NEWEST = Page(sort_by="updated_at", sort_order="desc", limit=0, offset=0)
+
+
 def cases(count: int) -> list[Case]:
     """The queries of the hot paths, of the clients' lists, and of the sweeps."""
     middle = count // 2
@@ -188,7 +191,14 @@ def cases(count: int) -> list[Case]:
         Case("runs: sweep of lost leases", lambda tx: runs.expired(tx, patience_seconds=60)),
         Case("runs: sweep of unheard", lambda tx: runs.due(tx, limit=100, hint_ttl_seconds=30)),
         Case("runs: sweep of deadlines", cancel.time_out),
-        Case("threads: sweep of expired", runs.delete_expired_threads),
+        Case("threads: sweep of temporary", runs.delete_temporary_threads),
+        Case("threads: sweep of expired", lambda tx: runs.expire_threads(tx, limit=50)),
+        Case("threads: search, last state", search(sort_by="state_updated_at")),
+        Case(
+            "threads: ids for a search by values",
+            lambda tx: threads.find(tx, TENANT, query=threads.Query(), limit=10_001, page=_NEWEST),
+        ),
+        Case("threads: storage", lambda tx: threads.storage(tx, thread_id)),
         Case("webhooks: sweep", lambda tx: webhooks.sweep(tx, limit=100)),
         Case("idempotency keys: sweep", lambda tx: idempotency.sweep(tx, limit=100)),
         Case("checkpoints: latest", lambda tx: load(tx, [Key(thread_id, "", None)])),

@@ -19,6 +19,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Receiver:
     url: str
     statuses: deque[int] = field(default_factory=deque)
     got: list[Received] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)  #: of its answers
     hold: threading.Event | None = None  #: no answer before this is set
 
 
@@ -39,12 +41,14 @@ def receiving(*, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.got.append(Received(self.path, headers, orjson.loads(body)))
+            receiver.got.append(Received(self.path, headers, orjson.loads(body), body))
             if receiver.hold is not None:
                 receiver.hold.wait(20)
             self.send_response(receiver.statuses.popleft() if receiver.statuses else 200)
             self.send_header("Location", f"{receiver.url}/elsewhere")
             self.send_header("Content-Length", "0")
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:

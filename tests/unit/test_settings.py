@@ -65,3 +65,24 @@ def test_redis_url__self_signed_on_heroku_only():
     assert redis_url(heroku).endswith("ssl_cert_reqs=none")
     assert redis_url("rediss://:p@redis.example.com:6380") == "rediss://:p@redis.example.com:6380"
     assert redis_url("valkeys://h") == "rediss://h"
+
+
+SECRET = "whsec_" + "A" * 32
+
+
+def test_load__webhook_secrets():
+    settings = load({**NEEDED, "TRELLIS_WEBHOOK_SECRET": f"{SECRET} whsec_{'B' * 44}"})
+
+    assert [len(key) for key in settings.webhook_secrets] == [24, 33]
+    assert repr(settings.webhook_secrets[0]) not in repr(settings)
+    assert load(NEEDED).webhook_secrets == ()
+
+
+@pytest.mark.parametrize(
+    "given", ["A" * 32, "whsec_=", "whsec_AAAA", SECRET[:-1], f"{SECRET}!", "whsec_" + "A" * 100]
+)
+def test_load__no_webhook_secret(given):
+    with pytest.raises(ConfigError, match="TRELLIS_WEBHOOK_SECRET must be") as refused:
+        load({**NEEDED, "TRELLIS_WEBHOOK_SECRET": given})
+
+    assert given not in str(refused.value)

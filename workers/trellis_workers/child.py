@@ -13,6 +13,7 @@ from celery.exceptions import SecurityWarning
 
 from trellis.dispatch.signals import Listener
 from trellis.errors import GraphLoadError, TrellisError
+from trellis.services import crons
 from trellis.settings import load
 from trellis.telemetry import WORKER_READY, configure, log
 from trellis_workers import celery, publish, tasks
@@ -33,6 +34,7 @@ def main(token: str, descriptor: int) -> int:
         # Celery's warning is about pickled messages of a root worker; ours accept nothing but JSON.
         warnings.simplefilter("ignore", SecurityWarning)
         host = build(settings, owner=owner(os.getpid(), token))
+        _ = host.registry.trusted
     except TrellisError as error:
         print(f"trellis worker: {error}", file=sys.stderr)
         return CANNOT_START
@@ -109,6 +111,7 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
             host.engine, host.announcer, executor, host.loop, free_slots=free
         )
 
+    ttl = host.manifest.thread_ttl
     return [
         Chore("dispatch", 1.0, dispatch),
         # A run that was brought back is due after its pause: look again then.
@@ -118,9 +121,28 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
             lambda: rescuer.rescue(host.engine),
             then=("dispatch", rescuer.BACKOFF_SECONDS),
         ),
+        # More than one look's worth may be due: at once again, until nothing is.
+        Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
+        Chore(
+            "expire",
+            60 * ttl.sweep_interval_minutes,
+            lambda: pruner.expire(host.engine, limit=ttl.sweep_limit),
+        ),
+        # Seldom, maybe, but then to the end.
+        Chore(
+            "prune store",
+            _sweep_seconds(host),
+            lambda: pruner.prune_store(host.engine),
+            then=("prune store", 0.1),
+        ),
     ]
+
+
+def _sweep_seconds(host: Host) -> float:
+    minutes = host.manifest.store.ttl.sweep_minutes
+    return 5.0 if minutes is None else minutes * 60
 
 
 if __name__ == "__main__":

@@ -260,7 +260,8 @@ class Executor:
         host, run = self._host, taken.run
         serde = host.serdes.get(run.graph_id)
         if serde is None:
-            serde = host.serdes[run.graph_id] = serializer(state_types(graph))
+            serde = serializer(state_types(graph) | host.registry.trusted)
+            host.serdes[run.graph_id] = serde
         return Saver(
             FencedBackend(host.writer, run.claim),
             serde=serde,

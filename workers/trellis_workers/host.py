@@ -9,22 +9,26 @@ import time
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
 from trellis import loopback
+from trellis.auth.access import Open
 from trellis.db.checkpoints import Cache
 from trellis.db.engine import new_engine
-from trellis.db.store import PostgresStore
+from trellis.db.store import PostgresStore, ttl_config
+from trellis.db.vectors import Index
 from trellis.db.writer import Writer
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.runs import Lease
+from trellis.graphs import embeddings
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.registry import Registry
 from trellis.loopback import OnDemand
+from trellis.runtime import Runtime
 from trellis.settings import Settings
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
@@ -41,6 +45,7 @@ _BLOCKED_SECONDS = 1.0
 class Host:
     """What every attempt of this process shares."""
 
+    rt: Runtime  #: for services of the front end
     settings: Settings
     manifest: Manifest
     registry: Registry
@@ -49,6 +54,7 @@ class Host:
     keeper: Keeper
     lease: Lease
     store_threads: Executor
+    index: Index | None
     loopback: OnDemand
     cache: Cache
     announcer: Announcer
@@ -62,7 +68,13 @@ class Host:
 
     def store(self, tenant_id: str) -> PostgresStore:
         """The long-term memory of a tenant. Cheap: one is made for each use."""
-        return PostgresStore(self.engine, tenant_id, executor=self.store_threads)
+        return PostgresStore(
+            self.engine,
+            tenant_id,
+            ttl=ttl_config(self.manifest.store.ttl),
+            index=self.index,
+            executor=self.store_threads,
+        )
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the process's loop from a slot's thread."""
@@ -80,7 +92,18 @@ def build(settings: Settings, *, owner: str) -> Host:
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
     loop = _start_loop(settings.slots)
+    rt = Runtime(
+        settings=settings,
+        manifest=manifest,
+        access=Open(),
+        engine=engine,
+        autocommit=engine.execution_options(isolation_level="AUTOCOMMIT"),
+        redis=redis,
+        announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
+        signals=Signals(redis, key_prefix=settings.redis_key_prefix),
+    )
     return Host(
+        rt=rt,
         settings=settings,
         manifest=manifest,
         registry=Registry(manifest),
@@ -91,11 +114,12 @@ def build(settings: Settings, *, owner: str) -> Host:
         lease=lease,
         loopback=api,
         store_threads=ThreadPoolExecutor(4, thread_name_prefix="store"),
+        index=embeddings.load(manifest),
         cache=cache,
-        announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
-        signals=Signals(redis, key_prefix=settings.redis_key_prefix),
+        announcer=rt.announcer,
+        signals=rt.signals,
         events=_on(loop, _new_events(settings)),
-        deliverer=Deliverer(engine, manifest.webhooks),
+        deliverer=Deliverer(engine, replace(manifest.webhooks, secrets=settings.webhook_secrets)),
         loop=loop,
         owner=owner,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import trellis
-from trellis.domain.webhooks import Target, Webhooks
+from trellis.domain.webhooks import Target, Webhooks, signature
 from trellis.errors import TrellisError
 from trellis.services.webhooks import resolve
 
@@ -23,6 +23,12 @@ TOTAL_SECONDS = 15.0
 
 class Refused(TrellisError):
     """The receiver answered, and not with 2xx. A redirect is no delivery either."""
+
+    def __init__(self, status: int, retry_after: str | None) -> None:
+        super().__init__(f"HTTP status {status}")
+        self.is_final = status == http.HTTPStatus.GONE
+        #: What the receiver asks for; dates are not understood.
+        self.pause_seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
 
 
 def send(webhooks: Webhooks, *, url: str, run_id: str, body: bytes, at: float) -> None:
@@ -38,29 +44,37 @@ def send(webhooks: Webhooks, *, url: str, run_id: str, body: bytes, at: float) -
     """
     target, addresses = resolve(url, webhooks.policy)
     with _connected(target, addresses) as channel, _limited(channel):
-        status = _post(_secured(channel, target), target, body, _headers(webhooks, run_id, at))
+        headers = _headers(webhooks, run_id, body, at=int(at))
+        status, retry_after = _post(_secured(channel, target), target, body, headers)
     if not 200 <= status < 300:
-        raise Refused(f"HTTP status {status}")
+        raise Refused(status, retry_after)
 
 
-def _headers(webhooks: Webhooks, run_id: str, at: float) -> Mapping[str, str]:
+def _headers(webhooks: Webhooks, run_id: str, body: bytes, *, at: int) -> Mapping[str, str]:
+    signed = {
+        "webhook-signature": signature(webhooks.secrets, webhook_id=run_id, timestamp=at, body=body)
+    }
     return {
         **webhooks.headers,
+        **(signed if webhooks.secrets else {}),
         "Content-Type": "application/json",
         "User-Agent": f"trellis/{trellis.__version__}",
         # The same for every attempt: how a receiver tells a repetition.
         "webhook-id": run_id,
-        "webhook-timestamp": str(int(at)),
+        "webhook-timestamp": str(at),
         "Connection": "close",
     }
 
 
-def _post(channel: socket.socket, target: Target, body: bytes, headers: Mapping[str, str]) -> int:
+def _post(
+    channel: socket.socket, target: Target, body: bytes, headers: Mapping[str, str]
+) -> tuple[int, str | None]:
     # It gets a socket and never connects by itself: no proxy, no second look into the DNS.
     with closing(http.client.HTTPConnection(target.host, target.port)) as connection:
         connection.sock = channel
         connection.request("POST", target.path, body, {"Host": target.authority, **headers})
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.getheader("Retry-After")
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from trellis.api import (
     assistants,
     body,
     cors,
+    crons,
     current,
     dev,
     idempotency,
     openapi,
     runs,
     state,
+    store,
     system,
     threads,
     wire,
@@ -37,6 +39,8 @@ _BLUEPRINTS = (
     threads.blueprint,
     state.blueprint,
     runs.blueprint,
+    store.blueprint,
+    crons.blueprint,
 )
 
 #: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.

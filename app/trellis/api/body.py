@@ -80,7 +80,7 @@ def shape(given: Any, into: type[T]) -> T:
         raise Invalid(_mismatch(str(error), into)) from None
 
 
-def identifier(text: str, what: Literal["thread", "run", "assistant"]) -> str:
+def identifier(text: str, what: Literal["thread", "run", "assistant", "cron"]) -> str:
     """
     The canonical spelling of a UUID.
 
@@ -127,8 +127,19 @@ def flag(name: str) -> bool:
 
     :raises Invalid: it is neither.
     """
+    return flag_or_none(name) or False
+
+
+def flag_or_none(name: str) -> bool | None:
+    """
+    A yes or no from the query string; absent is None.
+
+    :raises Invalid: it is neither.
+    """
     raw = request.args.get(name, "").lower()
-    if raw in ("", "0", "false"):
+    if not raw:
+        return None
+    if raw in ("0", "false"):
         return False
     if raw in ("1", "true"):
         return True

@@ -11,6 +11,7 @@ from flask import current_app, g, request
 from trellis.db.access import Resource
 from trellis.domain.access import Condition, Principal
 from trellis.domain.new_run import NewRun
+from trellis.domain.users import as_json
 from trellis.runtime import Runtime
 
 #: The name under which `create_app` keeps the runtime.
@@ -45,9 +46,10 @@ def condition(resource: Resource) -> Condition | None:
 def signed(new: NewRun, n: int = 0) -> NewRun:
     """The n-th run of the request, with who asks for it and what marks things as theirs."""
     stamps = g.get("stamps", [])
+    user = who().user
     return replace(
         new,
-        user=who().user,
+        user=None if user is None else as_json(user),
         allowed=g.get("allowed"),
         stamp=stamps[n] if n < len(stamps) else {},
         headers=rt().manifest.http.configurable_headers.chosen(request.headers.items()),

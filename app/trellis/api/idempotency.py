@@ -14,14 +14,15 @@ _REPLAYED = "Idempotency-Replayed"
 
 def key() -> Key | None:
     """
-    The key that a create was sent with. The body has been read, so it is JSON.
+    The key that a create was sent with. The body has been read, so it is JSON, or there is none.
 
     :raises Invalid: it is no key.
     """
     text = request.headers.get(HEADER)
     if text is None:
         return None
-    body = orjson.loads(request.get_data())
+    raw = request.get_data()
+    body = orjson.loads(raw) if raw else None
     canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     return new_key(
         text, owner=who().identity, method=request.method, path=request.path, body=canonical

@@ -11,9 +11,9 @@ from msgspec.structs import asdict
 
 from trellis.api import body
 from trellis.api.schemas import CheckpointConfig, Command, Config, RunCreate, StatelessRunCreate
-from trellis.domain.assistants import is_reserved
+from trellis.domain.assistants import check_one_given, is_reserved
 from trellis.domain.new_run import NewRun
-from trellis.errors import BadRequest, Invalid, NotSupported
+from trellis.errors import Invalid, NotSupported
 
 #: Modes of `stream_mode` that a worker can produce.
 STREAM_MODES = (
@@ -147,12 +147,7 @@ def _config(
     if sent is None:
         return config, None
     config["configurable"] = {key: value for key, value in sent.items() if _is_open(key)}
-    if config["configurable"] and context:
-        raise BadRequest(
-            "Cannot specify both configurable and context. Prefer setting context alone. Context "
-            "was introduced in LangGraph 0.6.0 and is the long term planned replacement for "
-            "configurable."
-        )
+    check_one_given(config["configurable"], context)
     return config, _checkpoint(body.shape(sent, CheckpointConfig), None)
 
 

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
 import trellis
-from trellis.api import access, docs, idempotency, schemas, wire
+from trellis.api import access, cron_schemas, docs, idempotency, schemas, wire
 from trellis.api.current import EXTENSION
 from trellis.api.new_run import STREAM_MODES
 
@@ -65,13 +65,29 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "openapi.document": Operation(gives=schemas.Object),
     "openapi.page": Operation(media="text/html"),
+    "assistants.create": Operation(takes=schemas.AssistantCreate, gives=schemas.Assistant),
+    "assistants.patch": Operation(takes=schemas.AssistantPatch, gives=schemas.Assistant),
+    "assistants.delete": Operation(query={"delete_threads": _FLAG}, status=204),
+    "assistants.versions": Operation(
+        takes=schemas.AssistantVersionsSearch, gives=list[schemas.AssistantVersion]
+    ),
+    "assistants.set_latest": Operation(
+        takes=schemas.AssistantVersionChange, gives=schemas.Assistant
+    ),
     "assistants.get": Operation(gives=schemas.Assistant),
     "assistants.search": Operation(takes=schemas.AssistantSearch, gives=list[schemas.Assistant]),
     "assistants.count": Operation(takes=schemas.AssistantCount, gives=int),
     "assistants.graph": Operation(
-        gives=schemas.Object, query={"xray": {"type": ["boolean", "integer"], "default": False}}
+        gives=schemas.Object,
+        query={"xray": {"type": ["boolean", "integer"], "minimum": 1, "default": False}},
     ),
     "assistants.graph_schemas": Operation(gives=schemas.GraphSchemas),
+    "assistants.subgraphs": Operation(
+        gives=dict[str, schemas.SubgraphSchemas], query={"recurse": _FLAG}
+    ),
+    "assistants.subgraph": Operation(
+        gives=dict[str, schemas.SubgraphSchemas], query={"recurse": _FLAG}
+    ),
     "threads.create": Operation(takes=schemas.ThreadCreate, gives=schemas.Thread, once=True),
     "threads.get": Operation(
         gives=schemas.Thread, query={"include": {"type": "string", "enum": ["ttl"]}}
@@ -80,6 +96,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "threads.delete": Operation(status=204),
     "threads.search": Operation(takes=schemas.ThreadSearch, gives=list[schemas.Thread]),
     "threads.count": Operation(takes=schemas.ThreadCount, gives=int),
+    "threads.copy": Operation(takes=False, gives=schemas.Thread),
+    "threads.prune": Operation(takes=schemas.ThreadPrune, gives=schemas.Pruned),
+    "threads.storage": Operation(gives=schemas.ThreadStorage),
     "state.get": Operation(gives=schemas.ThreadState, query=_STATE),
     "state.get_at": Operation(gives=schemas.ThreadState, query=_STATE),
     "state.find": Operation(takes=schemas.StateAtCheckpoint, gives=schemas.ThreadState),
@@ -120,10 +139,29 @@ OPERATIONS: Mapping[str, Operation] = {
         takes=schemas.StatelessRunCreate, gives=Any, once=True
     ),
     "runs.create_batch": Operation(takes=schemas.RunBatch, gives=list[schemas.Run], once=True),
+    "crons.create": Operation(takes=cron_schemas.CronCreate, gives=cron_schemas.Cron, once=True),
+    "crons.create_on_thread": Operation(
+        takes=cron_schemas.ThreadCronCreate, gives=cron_schemas.Cron, once=True
+    ),
+    "crons.get": Operation(gives=cron_schemas.Cron),
+    "crons.patch": Operation(takes=cron_schemas.CronPatch, gives=cron_schemas.Cron),
+    "crons.delete": Operation(status=204),
+    "crons.run": Operation(takes=False, gives=schemas.Run, once=True),
+    "crons.search": Operation(takes=cron_schemas.CronSearch, gives=list[cron_schemas.Cron]),
+    "crons.count": Operation(takes=cron_schemas.CronCount, gives=int),
+    "runs.webhook": Operation(gives=schemas.WebhookDelivery),
     "runs.get_stateless": Operation(gives=schemas.Run),
     "runs.join_stateless": Operation(gives=Any, query=_JOIN),
     "runs.stream_stateless": Operation(media=_SSE, query=_FOLLOW),
     "dev.truncate_all": Operation(takes=schemas.Truncate, gives=schemas.Done),
+    "store.put": Operation(takes=schemas.StorePut, status=204),
+    "store.get": Operation(
+        gives=schemas.Item | None,
+        query={"namespace": _TEXTS, "key": _TEXT, "refresh_ttl": {"type": "boolean"}},
+    ),
+    "store.delete": Operation(takes=schemas.StoreDelete, status=204),
+    "store.search": Operation(takes=schemas.StoreSearch, gives=schemas.FoundItems),
+    "store.namespaces": Operation(takes=schemas.StoreNamespaces, gives=schemas.Namespaces),
 }
 
 
@@ -204,7 +242,9 @@ def _operation(
 def _parameters(rule: Rule, operation: Operation) -> Iterable[dict[str, Any]]:
     for name in _ARGUMENT.findall(rule.rule):
         kind = (
-            {"type": "string"} if name == "checkpoint_id" else {"type": "string", "format": "uuid"}
+            _TEXT
+            if name in ("checkpoint_id", "namespace")
+            else {"type": "string", "format": "uuid"}
         )
         yield {"name": name, "in": "path", "required": True, "schema": kind}
     for name, schema in (operation.query or {}).items():

@@ -16,7 +16,7 @@ from trellis.domain.new_run import NewRun
 from trellis.domain.runs import ACTIVE
 from trellis.errors import Invalid, NotFound
 from trellis.services import cancel as cancelling
-from trellis.services import runs
+from trellis.services import runs, webhooks
 from trellis.services.runs import RunRow
 
 blueprint = Blueprint("runs", __name__)
@@ -128,6 +128,13 @@ def create_batch() -> Response:
 def get_stateless(run_id: str) -> Response:
     """Get a run by its id alone."""
     return wire.answer(wire.run(runs.find(rt(), tenant_id(), body.identifier(run_id, "run"))))
+
+
+@blueprint.get("/runs/<run_id>/webhook")
+def webhook(run_id: str) -> Response:
+    """Tell how the delivery of a run's webhook goes."""
+    run_id = body.identifier(run_id, "run")
+    return wire.answer(wire.webhook(webhooks.report(rt(), tenant_id(), run_id)))
 
 
 @blueprint.get("/runs/<run_id>/join")

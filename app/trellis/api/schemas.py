@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Object = dict[str, Any]
 Count = Annotated[int, Meta(ge=1, le=1000)]
@@ -31,7 +31,7 @@ class ThreadCreate(Struct, kw_only=True):
     metadata: Object | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
     ttl: TtlConfig | None = None
-    supersteps: list[Any] | None = None
+    supersteps: Annotated[list[Superstep], Meta(max_length=500)] | None = None
 
 
 class ThreadPatch(Struct, kw_only=True):
@@ -70,7 +70,51 @@ class ThreadSearch(ThreadCount, kw_only=True):
         ]
         | None
     ) = None
-    extract: dict[str, str] | None = None
+    extract: Annotated[dict[str, str], Meta(max_length=10)] | None = None
+
+
+class ThreadPrune(Struct, kw_only=True):
+    thread_ids: Annotated[list[str], Meta(max_length=1000)]
+    strategy: Literal["delete", "keep_latest"] = "delete"
+
+
+class Config(Struct, kw_only=True):
+    tags: list[str] | None = None
+    recursion_limit: int | None = None
+    configurable: Object | None = None
+    metadata: Object | None = None
+    run_name: str | None = None
+    max_concurrency: int | None = None
+
+
+class AssistantCreate(Struct, kw_only=True):
+    graph_id: str
+    assistant_id: str | None = None
+    config: Config | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    if_exists: Literal["raise", "do_nothing"] | None = None
+    name: str | None = None
+    description: str | None = None
+
+
+class AssistantPatch(Struct, kw_only=True):
+    graph_id: str | None = None
+    config: Config | None = None
+    context: Object | None = None
+    metadata: Object | None = None
+    name: str | None = None
+    description: str | UnsetType | None = UNSET
+
+
+class AssistantVersionChange(Struct, kw_only=True):
+    version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class AssistantVersionsSearch(Struct, kw_only=True):
+    metadata: Object | None = None
+    limit: Count = 10
+    offset: Offset = 0
 
 
 class AssistantCount(Struct, kw_only=True):
@@ -133,15 +177,6 @@ class HistoryRequest(Struct, kw_only=True):
     metadata: Object | None = None
     checkpoint: CheckpointConfig | None = None
     select: list[str] | None = None
-
-
-class Config(Struct, kw_only=True):
-    tags: list[str] | None = None
-    recursion_limit: int | None = None
-    configurable: Object | None = None
-    metadata: Object | None = None
-    run_name: str | None = None
-    max_concurrency: int | None = None
 
 
 class Command(Struct, kw_only=True):
@@ -220,6 +255,41 @@ class Truncate(Struct, kw_only=True):
     checkpointer: bool = False  #: likewise
 
 
+#: Of as many labels as anybody may want.
+Labels = Annotated[list[str], Meta(max_length=100)]
+
+
+class StorePut(Struct, kw_only=True):
+    namespace: Labels
+    key: str
+    value: Object
+    #: `true` is refused: false, or paths.
+    index: bool | Annotated[list[str], Meta(max_length=100)] | None = None
+    ttl: Minutes | UnsetType | None = UNSET
+
+
+class StoreDelete(Struct, kw_only=True):
+    namespace: Labels | None = None
+    key: str
+
+
+class StoreSearch(Struct, kw_only=True):
+    namespace_prefix: Labels | None = None
+    filter: Object | None = None
+    limit: Count = 10
+    offset: Offset = 0
+    query: str | None = None
+    refresh_ttl: bool | None = None
+
+
+class StoreNamespaces(Struct, kw_only=True):
+    prefix: Labels | None = None
+    suffix: Labels | None = None
+    max_depth: Annotated[int, Meta(ge=1, le=100)] | None = None
+    limit: Count = 100
+    offset: Offset = 0
+
+
 # Responses
 
 
@@ -256,10 +326,22 @@ class Assistant(Struct, kw_only=True):
     description: str | None
 
 
+class AssistantVersion(Struct, kw_only=True):
+    assistant_id: str
+    version: int
+    graph_id: str
+    config: Object
+    context: Object
+    metadata: Object
+    created_at: str
+    name: str
+    description: str | None
+
+
 class Ttl(Struct, kw_only=True):
     strategy: Literal["delete", "keep_latest"]
     ttl_minutes: float
-    expires_at: str
+    expires_at: str | None
 
 
 class Thread(Struct, kw_only=True, omit_defaults=True):
@@ -274,6 +356,33 @@ class Thread(Struct, kw_only=True, omit_defaults=True):
     error: Object | None
     interrupts: dict[str, list[Object]]
     ttl: Ttl | None = None
+    extracted: Object | None = None
+
+
+class Pruned(Struct, kw_only=True):
+    pruned_count: int
+
+
+class Stored(Struct, kw_only=True):
+    count: int
+    bytes: int
+
+
+class StoredVersions(Struct, kw_only=True):
+    versions: int
+    bytes: int
+
+
+class StoredValues(Stored, kw_only=True):
+    by_channel: dict[str, StoredVersions]
+
+
+class ThreadStorage(Struct, kw_only=True):
+    thread_id: str
+    total_bytes: int
+    checkpoints: Stored
+    channel_values: StoredValues
+    pending_writes: Stored
 
 
 class Run(Struct, kw_only=True):
@@ -288,6 +397,19 @@ class Run(Struct, kw_only=True):
     updated_at: str
     langsmith_session_name: str | None
     cancel_reason: str | None
+
+
+class WebhookAttempt(Struct, kw_only=True):
+    attempt: int
+    at: str
+    error: str | None
+
+
+class WebhookDelivery(Struct, kw_only=True):
+    url: str
+    status: Literal["pending", "delivered", "given_up"]
+    attempts: list[WebhookAttempt]
+    next_attempt_at: str | None
 
 
 class Task(Struct, kw_only=True):
@@ -320,10 +442,33 @@ class StateUpdated(Struct, kw_only=True):
     checkpoint_id: str
 
 
-class GraphSchemas(Struct, kw_only=True):
-    graph_id: str
+class SubgraphSchemas(Struct, kw_only=True):
     input_schema: Object | None
     output_schema: Object | None
     state_schema: Object | None
     config_schema: Object | None
     context_schema: Object | None
+
+
+class GraphSchemas(SubgraphSchemas, kw_only=True):
+    graph_id: str
+
+
+class Item(Struct, kw_only=True):
+    namespace: list[str]
+    key: str
+    value: Object
+    created_at: str
+    updated_at: str
+
+
+class FoundItem(Item, kw_only=True):
+    score: float | None
+
+
+class FoundItems(Struct, kw_only=True):
+    items: list[FoundItem]
+
+
+class Namespaces(Struct, kw_only=True):
+    namespaces: list[list[str]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, new_run, wire
+from trellis.api import body, supersteps, wire
 from trellis.api.current import rt, tenant_id
 from trellis.api.schemas import (
     CheckpointConfig,
@@ -16,7 +16,6 @@ from trellis.api.schemas import (
     StatePatch,
     StateUpdate,
     StateUpdates,
-    SuperstepUpdate,
 )
 from trellis.errors import Invalid
 from trellis.services import state, state_updates
@@ -73,8 +72,8 @@ def patch(thread_id: str) -> Response:
 def update_many(thread_id: str) -> Response:
     """Change the state of a thread on which nothing runs, superstep by superstep: all of it, or nothing."""
     wanted = body.json_body(StateUpdates)
-    supersteps = [[_change(each) for each in step.updates] for step in wanted.supersteps]
-    return _update(thread_id, supersteps, _where(wanted.checkpoint, wanted.checkpoint_id))
+    changes = supersteps.updates(wanted.supersteps)
+    return _update(thread_id, changes, _where(wanted.checkpoint, wanted.checkpoint_id))
 
 
 @blueprint.get("/threads/<thread_id>/history")
@@ -123,16 +122,11 @@ def _history(thread_id: str, wanted: HistoryRequest) -> Response:
 
 
 def _update(
-    thread_id: str, supersteps: Sequence[Sequence[Update]], where: Mapping[str, Any]
+    thread_id: str, changes: Sequence[Sequence[Update]], where: Mapping[str, Any]
 ) -> Response:
     thread_id = body.identifier(thread_id, "thread")
-    made = state_updates.update_state(rt(), tenant_id(), thread_id, supersteps, where=where)
+    made = state_updates.update_state(rt(), tenant_id(), thread_id, changes, where=where)
     return wire.answer(wire.updated_state(made))
-
-
-def _change(given: SuperstepUpdate) -> Update:
-    command = new_run.command(given.command)
-    return Update(values=given.values, command=command, as_node=given.as_node)
 
 
 def _where(checkpoint: CheckpointConfig | None, checkpoint_id: str | None = None) -> dict[str, Any]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, idempotency, wire
+from trellis.api import body, idempotency, supersteps, wire
 from trellis.api.current import condition, rt, tenant_id
-from trellis.api.schemas import ThreadCount, ThreadCreate, ThreadPatch, ThreadSearch, TtlConfig
-from trellis.db.threads import Query, Ttl
+from trellis.api.schemas import (
+    ThreadCount,
+    ThreadCreate,
+    ThreadPatch,
+    ThreadPrune,
+    ThreadSearch,
+    TtlConfig,
+)
+from trellis.db.threads import Query
+from trellis.domain import extract
+from trellis.domain.extract import Path
 from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
-from trellis.errors import NotSupported
-from trellis.services import cancel, threads
+from trellis.domain.ttl import Ttl
+from trellis.errors import Invalid
+from trellis.services import cancel, seeds, threads
+from trellis.services.state_updates import Update
 from trellis.services.threads import New
 from trellis.stream import encoder
 
@@ -24,17 +36,16 @@ blueprint = Blueprint("threads", __name__)
 def create() -> Response:
     """Create a thread."""
     wanted = body.json_body(ThreadCreate)
-    if wanted.supersteps:
-        raise NotSupported("supersteps are not supported yet by this version. Leave them out.")
-    row = _create(
-        New(
-            thread_id=_thread_id(wanted.thread_id),
-            metadata=body.metadata(wanted.metadata),
-            ttl=_ttl(wanted.ttl),
-            keep_existing=wanted.if_exists == "do_nothing",
-            allowed=condition("threads"),
-        )
+    new = New(
+        thread_id=_thread_id(wanted.thread_id),
+        metadata=body.metadata(wanted.metadata),
+        ttl=_ttl(wanted.ttl),
+        keep_existing=wanted.if_exists == "do_nothing",
+        allowed=condition("threads"),
     )
+    if wanted.supersteps:
+        return _create_seeded(new, supersteps.updates(wanted.supersteps))
+    row = _create(new)
     is_new = row["created_at"] == row["updated_at"]
     return wire.raw_answer(encoder.dumps(wire.thread(row, None if is_new else _values(row))))
 
@@ -44,7 +55,8 @@ def get(thread_id: str) -> Response:
     """Get a thread with its current values."""
     thread_id = body.identifier(thread_id, "thread")
     row = threads.get(rt(), tenant_id(), thread_id)
-    with_ttl = "ttl" in request.args.get("include", "").split(",")
+    # One client sends a list with commas, the other repeats the key.
+    with_ttl = "ttl" in ",".join(request.args.getlist("include")).split(",")
     return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row), with_ttl=with_ttl)))
 
 
@@ -71,8 +83,7 @@ def delete(thread_id: str) -> Response:
 def search() -> Response:
     """Search threads, last changed first."""
     wanted = body.json_body(ThreadSearch)
-    if wanted.extract:
-        raise NotSupported("extract is not supported yet by this version. Leave it out.")
+    paths = {alias: extract.parse(text) for alias, text in (wanted.extract or {}).items()}
     page = Page(
         limit=wanted.limit + 1,
         offset=wanted.offset,
@@ -81,11 +92,7 @@ def search() -> Response:
     )
     found = threads.search(rt(), tenant_id(), query=_query(wanted), page=page)
     rows, headers = wire.page(found, limit=wanted.limit, offset=wanted.offset)
-    needs_values = wanted.select is None or "values" in wanted.select
-    values = threads.values(rt(), [row["thread_id"] for row in rows] if needs_values else [])
-    shown = [
-        wire.selected(wire.thread(row, values.get(row["thread_id"])), wanted.select) for row in rows
-    ]
+    shown = _shown(rows, wanted.select, paths)
     return wire.raw_answer(encoder.dumps(shown), headers=headers)
 
 
@@ -94,6 +101,52 @@ def count() -> Response:
     """Count threads."""
     wanted = body.json_body(ThreadCount)
     return wire.answer(threads.count(rt(), tenant_id(), query=_query(wanted)))
+
+
+@blueprint.post("/threads/<thread_id>/copy")
+def copy(thread_id: str) -> Response:
+    """Make a thread with the state and the history of another, without its runs."""
+    row = threads.copy(rt(), tenant_id(), body.identifier(thread_id, "thread"))
+    return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
+
+
+@blueprint.post("/threads/prune")
+def prune() -> Response:
+    """Delete threads, or with keep_latest the history of those on which nothing runs."""
+    wanted = body.json_body(ThreadPrune)
+    ids = [body.identifier(text, "thread") for text in wanted.thread_ids]
+    pruned = threads.prune(rt(), tenant_id(), ids, strategy=wanted.strategy)
+    return wire.answer({"pruned_count": pruned})
+
+
+@blueprint.get("/threads/<thread_id>/storage")
+def storage(thread_id: str) -> Response:
+    """Tell what a thread's state and history take in the database."""
+    thread_id = body.identifier(thread_id, "thread")
+    return wire.answer(wire.storage(thread_id, threads.storage(rt(), tenant_id(), thread_id)))
+
+
+def _shown(
+    rows: Sequence[wire.Row], select: Sequence[str] | None, paths: Mapping[str, Path]
+) -> list[Mapping[str, Any]]:
+    """Threads as they are listed: the fields asked for, and what is at the paths. Values are read only if needed."""
+    values: Mapping[str, Any] = {}
+    if select is None or "values" in select:
+        values = threads.values(rt(), [row["thread_id"] for row in rows])
+    elif heads := [path.steps[:1] for path in paths.values() if path.root == "values"]:
+        only = None if [] in heads else [key for [key] in heads if isinstance(key, str)]
+        values = threads.values(rt(), [row["thread_id"] for row in rows], only=only)
+    return [_listed(wire.thread(row, values.get(row["thread_id"])), select, paths) for row in rows]
+
+
+def _listed(
+    thread: Mapping[str, Any], select: Sequence[str] | None, paths: Mapping[str, Path]
+) -> Mapping[str, Any]:
+    shown = wire.selected(thread, select)
+    if not paths:
+        return shown
+    found = {alias: extract.follow(path, thread) for alias, path in paths.items()}
+    return {**shown, "extracted": found}
 
 
 def _thread_id(given: str | None) -> str:
@@ -110,19 +163,31 @@ def _create(new: New) -> wire.Row:
     return row
 
 
+def _create_seeded(new: New, changes: Sequence[Sequence[Update]]) -> Response:
+    if idempotency.key() is not None:
+        raise Invalid(
+            f"A thread with supersteps cannot be created with {idempotency.HEADER}. Give it a "
+            "thread_id instead: a second attempt is refused with 409."
+        )
+    row, problem = seeds.create(rt(), tenant_id(), new, changes)
+    if problem is None:
+        return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
+    told = f"Thread {new.thread_id} was created, but there were problems updating the state: "
+    return wire.answer({"detail": told + problem}, status=201)
+
+
 def _values(row: wire.Row) -> Any:
     return threads.values(rt(), [row["thread_id"]]).get(row["thread_id"])
 
 
 def _query(wanted: ThreadCount) -> Query:
-    if wanted.values:
-        raise NotSupported("searching by values is not supported yet by this version")
     ids = wanted.ids
     return Query(
         ids=None if ids is None else [body.identifier(text, "thread") for text in ids],
         metadata=wanted.metadata or {},
         status=wanted.status,
         allowed=condition("threads"),
+        values=wanted.values or {},
     )
 
 

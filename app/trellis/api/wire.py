@@ -98,11 +98,20 @@ def assistant(row: Row) -> dict[str, Any]:
     }
 
 
+def assistant_version(row: Row) -> dict[str, Any]:
+    """A version of an assistant."""
+    return {**row, "created_at": time(row["created_at"])}
+
+
 def graph_schemas(row: Row) -> dict[str, Any]:
-    """The schemas of a graph; one that cannot be told is null."""
+    """The schemas of a graph."""
+    return {"graph_id": row["graph_id"], **schemas(row["info"])}
+
+
+def schemas(info: Row) -> dict[str, Any]:
+    """The schemas of a graph or a subgraph; one that cannot be told is null."""
     kinds = ("input", "output", "state", "config", "context")
-    schemas = {f"{kind}_schema": row["info"].get(f"{kind}_schema") for kind in kinds}
-    return {"graph_id": row["graph_id"], **schemas}
+    return {f"{kind}_schema": info.get(f"{kind}_schema") for kind in kinds}
 
 
 def thread(row: Row, values: Any, *, with_ttl: bool = False) -> dict[str, Any]:
@@ -122,6 +131,22 @@ def thread(row: Row, values: Any, *, with_ttl: bool = False) -> dict[str, Any]:
     return {**shown, "ttl": _ttl(row)} if with_ttl else shown
 
 
+def storage(thread_id: str, row: Row) -> dict[str, Any]:
+    """What a thread takes in the database."""
+    by_channel = row["by_channel"]
+    values = {
+        "count": sum(each["versions"] for each in by_channel.values()),
+        "bytes": sum(each["bytes"] for each in by_channel.values()),
+    }
+    return {
+        "thread_id": thread_id,
+        "total_bytes": row["checkpoint_bytes"] + values["bytes"] + row["write_bytes"],
+        "checkpoints": {"count": row["checkpoint_count"], "bytes": row["checkpoint_bytes"]},
+        "channel_values": {**values, "by_channel": by_channel},
+        "pending_writes": {"count": row["write_count"], "bytes": row["write_bytes"]},
+    }
+
+
 def run(row: Row) -> dict[str, Any]:
     """A run. Its kwargs are stored as they are shown, but for what only its user may know."""
     return {
@@ -136,6 +161,49 @@ def run(row: Row) -> dict[str, Any]:
         "updated_at": time(row["updated_at"]),
         "langsmith_session_name": None,
         "cancel_reason": row.get("cancel_reason"),
+    }
+
+
+def item(found: Any) -> dict[str, Any]:
+    """An item of the store."""
+    return {
+        "namespace": list(found.namespace),
+        "key": found.key,
+        "value": found.value,
+        "created_at": time(found.created_at),
+        "updated_at": time(found.updated_at),
+    }
+
+
+def cron(row: Row) -> dict[str, Any]:
+    """A cron. Its end is shown as it was sent."""
+    due = row["next_run_at"]
+    return {
+        "cron_id": row["cron_id"],
+        "assistant_id": row["assistant_id"],
+        "thread_id": row["thread_id"],
+        "user_id": "",
+        "end_time": row["payload"].get("end_time"),
+        "schedule": row["schedule"],
+        "timezone": row["timezone"],
+        "payload": row["payload"],
+        "next_run_date": due and due.astimezone(UTC).isoformat(),
+        "metadata": row["metadata"],
+        "on_run_completed": row["on_run_completed"],
+        "enabled": row["enabled"],
+        "created_at": time(row["created_at"]),
+        "updated_at": time(row["updated_at"]),
+    }
+
+
+def webhook(row: Row) -> dict[str, Any]:
+    """The delivery of a run's webhook."""
+    status = "delivered" if row["delivered_at"] else "given_up" if row["given_up_at"] else "pending"
+    return {
+        "url": row["url"],
+        "status": status,
+        "attempts": row["log"],
+        "next_attempt_at": time(row["next_attempt_at"]) if status == "pending" else None,
     }
 
 
@@ -245,7 +313,7 @@ def _ttl(row: Row) -> dict[str, Any] | None:
     return {
         "strategy": row["ttl_strategy"],
         "ttl_minutes": row["ttl_minutes"],
-        "expires_at": time(row["expires_at"]),
+        "expires_at": row["expires_at"] and time(row["expires_at"]),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, cast
 
+import orjson
 from sqlalchemy import Select, column, func, select, table
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import DateTime, Integer, Text
@@ -20,7 +21,9 @@ from trellis.domain.access import Condition
 from trellis.domain.ids import default_assistant_id
 from trellis.domain.pages import Page
 
+_rows = partial(queries.rows, "assistants")
 _row = partial(queries.row, "assistants")
+_run = partial(queries.change, "assistants")
 
 _ASSISTANT = table(
     "assistant",
@@ -60,7 +63,7 @@ class Query:
 
 
 def ensure_default(tx: Tx, tenant_id: str, graph: Graph) -> None:
-    """Make the assistant that a graph has by itself, unless it exists."""
+    """Make the assistant that a graph has by itself; one that nobody has changed gets the graph's description."""
     params = {
         "assistant_id": default_assistant_id(graph.graph_id, tenant_id),
         "tenant_id": tenant_id,
@@ -73,6 +76,47 @@ def ensure_default(tx: Tx, tenant_id: str, graph: Graph) -> None:
 def get(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
     """The assistant; None means there is none, or it belongs to somebody else."""
     return _row(tx, "get", assistant_id=assistant_id, tenant_id=tenant_id)
+
+
+def insert(tx: Tx, tenant_id: str, *, assistant_id: str, fields: Mapping[str, Any]) -> Row | None:
+    """Make an assistant with its first version. None means that one with this id exists already."""
+    return _row(tx, "insert", assistant_id=assistant_id, tenant_id=tenant_id, **_encoded(fields))
+
+
+def lock(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
+    """The assistant, locked until the commit; None means there is none, or it belongs to somebody else."""
+    return _row(tx, "lock", assistant_id=assistant_id, tenant_id=tenant_id)
+
+
+def change(tx: Tx, assistant_id: str, fields: Mapping[str, Any]) -> Row:
+    """Give a locked assistant its next version; metadata is merged into what is there."""
+    row = _row(tx, "change", assistant_id=assistant_id, **_encoded(fields))
+    assert row is not None
+    return row
+
+
+def set_latest(tx: Tx, assistant_id: str, *, version: int) -> Row | None:
+    """Make a locked assistant what a version of it is. None means there is no such version."""
+    return _row(tx, "set_latest", assistant_id=assistant_id, version=version)
+
+
+def versions(
+    tx: Tx, assistant_id: str, *, metadata: Mapping[str, Any], limit: int, offset: int
+) -> Sequence[Row]:
+    """A page of an assistant's versions, newest first."""
+    return _rows(
+        tx,
+        "versions",
+        assistant_id=assistant_id,
+        metadata=_json(metadata),
+        limit=limit,
+        offset=offset,
+    )
+
+
+def delete(tx: Tx, tenant_id: str, *, assistant_id: str) -> None:
+    """Delete a locked assistant with its versions and crons."""
+    _run(tx, "delete", assistant_id=assistant_id, tenant_id=tenant_id)
 
 
 def graph(tx: Tx, graph_id: str) -> Row | None:
@@ -109,3 +153,13 @@ def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[An
     if query.name is not None:
         statement = statement.where(_ASSISTANT.c.name.icontains(query.name, autoescape=True))
     return statement
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _encoded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an assistant that a client may set, as parameters."""
+    plain = {name: fields[name] for name in ("graph_id", "name", "description")}
+    return {**plain, **{name: _json(fields[name]) for name in ("config", "context", "metadata")}}

@@ -37,6 +37,12 @@ def lock_thread(tx: Tx, tenant_id: str, thread_id: str) -> bool:
     return bool(_row(tx, "lock_thread", tenant_id=tenant_id, thread_id=thread_id))
 
 
+def lock_threads(tx: Tx, tenant_id: str, thread_ids: Sequence[str]) -> list[str]:
+    """Lock those of the threads that the tenant's clients have, until the commit. Returns their ids."""
+    rows = _rows(tx, "lock_threads", tenant_id=tenant_id, thread_ids=list(thread_ids))
+    return [row["thread_id"] for row in rows]
+
+
 def active(tx: Tx, thread_id: str) -> Sequence[Row]:
     """The runs of a locked thread that are not over, oldest first."""
     return _rows(tx, "active", thread_id=thread_id)
@@ -52,8 +58,9 @@ def find_active(
     tenant_id: str,
     *,
     statuses: Sequence[str],
-    thread_id: str | None,
-    run_ids: Sequence[str] | None,
+    thread_id: str | None = None,
+    run_ids: Sequence[str] | None = None,
+    assistant_id: str | None = None,
 ) -> Sequence[Row]:
     """Run and thread of the runs that are meant; None means all. By thread, so that each is locked once."""
     return _rows(
@@ -63,6 +70,7 @@ def find_active(
         statuses=list(statuses),
         thread_id=thread_id,
         run_ids=None if run_ids is None else list(run_ids),
+        assistant_id=assistant_id,
     )
 
 
@@ -135,7 +143,7 @@ def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
 
     None means that the thread has no such run.
     """
-    rows = _rows(tx, "lock_runs", thread_id=thread_id, run_id=run_id)
+    rows = _rows(tx, "lock_runs", thread_ids=[thread_id], run_id=run_id)
     if not rows:
         return None
     head = _row(tx, "is_head", thread_id=thread_id, run_id=run_id)
@@ -151,8 +159,8 @@ def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
     return Stopped()
 
 
-def delete_thread(tx: Tx, thread_id: str) -> list[str]:
-    """Delete a locked thread with everything that hangs on it. Returns the runs whose workers should hear of it."""
-    rows = _rows(tx, "lock_runs", thread_id=thread_id, run_id=None)
-    runs.delete_threads(tx, [thread_id])
+def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> list[str]:
+    """Delete locked threads with everything that hangs on them. Returns the runs whose workers should hear of it."""
+    rows = _rows(tx, "lock_runs", thread_ids=list(thread_ids), run_id=None)
+    runs.delete_threads(tx, thread_ids)
     return [row["run_id"] for row in rows if row["status"] == RunStatus.RUNNING]

@@ -93,6 +93,11 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
+def is_too_slow(error: DBAPIError) -> bool:
+    """Whether the statement ran out of time."""
+    return getattr(error.orig, "pgcode", None) == "57014"
+
+
 def is_conflict(error: BaseException) -> bool:
     """Whether trying the same transaction again may succeed: deadlock, serialization, lock timeout."""
     orig = getattr(error, "orig", None)

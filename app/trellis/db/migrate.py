@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from alembic import command
@@ -46,15 +47,21 @@ def migrate(url: str) -> str:
     """Apply every pending migration. Returns the revision the schema is at."""
     engine = migration_engine(url)
     with engine.connect() as connection:
-        connection.execute(text("SET lock_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-        connection.execute(text("SET lock_timeout = '5s'"))
-        connection.commit()
+        _lock(connection)
         command.upgrade(_config(connection), "head")
         connection.commit()
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
         connection.commit()
         return current(connection) or ""
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for other migrations; without a transaction, for which CREATE INDEX CONCURRENTLY would wait in turn."""
+    statement = text("SELECT pg_try_advisory_lock(:key)")
+    while not connection.execute(statement, {"key": _LOCK}).scalar():
+        connection.commit()
+        time.sleep(0.2)
+    connection.commit()
 
 
 def current(connection: Connection) -> str | None:

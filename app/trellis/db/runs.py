@@ -17,6 +17,7 @@ from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
+from trellis.domain.ttl import Ttl
 
 _rows = partial(queries.rows, "runs")
 _row = partial(queries.row, "runs")
@@ -67,15 +68,24 @@ def enqueue(tx: Tx, run: Mapping[str, Any]) -> Row | None:
     return _row(tx, "enqueue", **_encoded(run))
 
 
-def enqueue_with_thread(tx: Tx, run: Mapping[str, Any], *, temporary: bool) -> Row | None:
+def enqueue_with_thread(
+    tx: Tx, run: Mapping[str, Any], *, temporary: bool, ttl: Ttl | None = None
+) -> Row | None:
     """Accept a run on a thread made for it. None means that there is a thread with this id already."""
-    return _row(tx, "enqueue_with_thread", temporary=temporary, **_encoded(run))
+    return _row(
+        tx,
+        "enqueue_with_thread",
+        temporary=temporary,
+        ttl_strategy=ttl.strategy if ttl else None,
+        ttl_minutes=ttl.minutes if ttl else None,
+        **_encoded(run),
+    )
 
 
 def _encoded(run: Mapping[str, Any]) -> dict[str, Any]:
     columns = ("metadata", "kwargs", "thread_metadata", "thread_config")
     encoded = {name: _json(run[name]) for name in columns}
-    return {**run, **encoded, "webhook": run["kwargs"].get("webhook")}
+    return {"webhook": run["kwargs"].get("webhook"), **run, **encoded}
 
 
 def get(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> Row | None:
@@ -319,12 +329,24 @@ def due(tx: Tx, *, limit: int, hint_ttl_seconds: float) -> list[Pending]:
     return [Pending(run_id=row["run_id"], graph_id=row["graph_id"]) for row in rows]
 
 
-def delete_expired_threads(tx: Tx, *, limit: int = 500) -> int:
-    """Delete threads past their time, with everything that hangs on them. Returns how many."""
-    ids = [row["thread_id"] for row in _rows(tx, "expired_threads", limit=limit)]
+def delete_temporary_threads(tx: Tx, *, limit: int = 500) -> int:
+    """Delete threads of stateless runs past their time, with everything that hangs on them. Returns how many."""
+    ids = [row["thread_id"] for row in _rows(tx, "expired_temporary_threads", limit=limit)]
     if ids:
         delete_threads(tx, ids)
     return len(ids)
+
+
+def expire_threads(tx: Tx, *, limit: int) -> int:
+    """Do to threads past their time to live what their strategies say. Returns how many they were."""
+    found = _rows(tx, "expired_threads", limit=limit)
+    kept = [row["thread_id"] for row in found if row["ttl_strategy"] == "keep_latest"]
+    if kept:
+        checkpoints.prune(tx, kept, strategy="keep_latest")
+        _run(tx, "disarm_threads", thread_ids=kept)
+    if gone := [row["thread_id"] for row in found if row["ttl_strategy"] == "delete"]:
+        delete_threads(tx, gone)
+    return len(found)
 
 
 def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> None:

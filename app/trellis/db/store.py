@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import takewhile
 from typing import Any, Final
 
-import orjson
 from langgraph.store.base import (
     BaseStore,
     GetOp,
@@ -21,15 +22,26 @@ from langgraph.store.base import (
     TTLConfig,
 )
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
-from trellis.db.engine import Tx
+from trellis.db.engine import Tx, is_too_slow
 from trellis.db.statements import sql
+from trellis.db.texts import as_json, as_text
+from trellis.db.vectors import Index, Meaning, Place
+from trellis.domain.store import MAX_TTL_MINUTES, Namespace, StoreTtl, check_place
 from trellis.errors import Invalid, NotSupported
 
 #: Comparisons that the search statement knows; it is their only reader.
 _OPERATORS: Final = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte"})
 
-Namespace = tuple[str, ...]
+#: Batches of one store that are at the database at once: others need its connections too.
+_AT_ONCE: Final = 4
+#: Threads for async batches where there is an index: most of them wait for whoever embeds, without a connection.
+_EMBEDDING_THREADS: Final = 32
+_TOO_MUCH: Final = "There is more to look at than the time allows. Give a longer namespace prefix."
+_NO_MEANING: Final = Meaning()
+#: What fits an integer of Postgres's; a page beyond it does not exist.
+_MAX_NUMBER: Final = 2**31 - 1
 
 
 class PostgresStore(BaseStore):
@@ -48,18 +60,36 @@ class PostgresStore(BaseStore):
         tenant_id: str,
         *,
         ttl: TTLConfig | None = None,
+        index: Index | None = None,
         executor: Executor | None = None,
     ) -> None:
         self.ttl_config = ttl
+        self._index = index
         self._engine = engine
         self._tenant_id = tenant_id
-        self._own = None if executor else ThreadPoolExecutor(4, thread_name_prefix="store")
+        self._gate = threading.Semaphore(_AT_ONCE)
+        self._own = (
+            None
+            if executor
+            else ThreadPoolExecutor(
+                _EMBEDDING_THREADS if index else _AT_ONCE, thread_name_prefix="store"
+            )
+        )
         self._executor = executor or self._own
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         checked = [_checked(op) for op in ops]
-        with self._engine.begin() as tx:
-            return execute(tx, checked, tenant_id=self._tenant_id)
+        meaning = self._index.meaning(checked) if self._index else _NO_MEANING
+        return self._batch(checked, meaning)
+
+    def _batch(self, ops: Sequence[Op], meaning: Meaning) -> list[Result]:
+        try:
+            with self._gate, self._engine.begin() as tx:
+                return execute(tx, ops, tenant_id=self._tenant_id, meaning=meaning)
+        except DBAPIError as error:
+            if not is_too_slow(error):
+                raise
+            raise Invalid(_TOO_MUCH) from error
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         return await asyncio.get_running_loop().run_in_executor(
@@ -72,18 +102,25 @@ class PostgresStore(BaseStore):
             self._own.shutdown()
 
 
-def execute(tx: Tx, ops: Sequence[Op], *, tenant_id: str) -> list[Result]:
-    """Do what a batch asks for, reads first. Results are in the order of `ops`."""
+def ttl_config(ttl: StoreTtl) -> TTLConfig:
+    """What langgraph.json says of lives, in langgraph's words."""
+    return {"default_ttl": ttl.default_minutes, "refresh_on_read": ttl.refresh_on_read}
+
+
+def execute(
+    tx: Tx, ops: Sequence[Op], *, tenant_id: str, meaning: Meaning = _NO_MEANING
+) -> list[Result]:
+    """Do what a batch asks for, reads first. Results are in the order of `ops`. What has no vector means nothing."""
     results: list[Result] = [None] * len(ops)
     gets = {n: op for n, op in enumerate(ops) if isinstance(op, GetOp)}
     for n, item in _get(tx, gets, tenant_id=tenant_id):
         results[n] = item
     for n, op in enumerate(ops):
         if isinstance(op, SearchOp):
-            results[n] = _search(tx, op, tenant_id=tenant_id)
+            results[n] = _search(tx, op, tenant_id=tenant_id, meaning=meaning)
         elif isinstance(op, ListNamespacesOp):
             results[n] = _list_namespaces(tx, op, tenant_id=tenant_id)
-    _put(tx, [op for op in ops if isinstance(op, PutOp)], tenant_id=tenant_id)
+    _put(tx, [op for op in ops if isinstance(op, PutOp)], tenant_id=tenant_id, meaning=meaning)
     return results
 
 
@@ -96,18 +133,31 @@ def _checked(op: Op) -> Op:
     """
     Refuse what cannot be honoured before anything is done.
 
-    :raises NotSupported: it takes a semantic index.
-    :raises Invalid: a bound, an operator or a text that means nothing.
+    :raises NotSupported: it is none of langgraph's operations.
+    :raises BadRequest, Invalid: a place, a bound, an operator or a text that means nothing.
     """
-    if isinstance(op, PutOp) and op.index:
-        raise NotSupported("The store has no semantic index: 'index' must be None or False.")
-    if isinstance(op, SearchOp) and op.query:
-        raise NotSupported("The store has no semantic index: 'query' cannot be used.")
-    if isinstance(op, SearchOp | ListNamespacesOp) and (op.limit < 0 or op.offset < 0):
-        raise Invalid("limit and offset must not be negative.")
+    if isinstance(op, SearchOp | ListNamespacesOp):
+        _check_numbers(limit=op.limit, offset=op.offset)
+    if isinstance(op, ListNamespacesOp) and op.max_depth is not None:
+        _check_numbers(max_depth=op.max_depth)
+    if isinstance(op, PutOp) and op.value is not None:
+        _check_put(op)
     if not isinstance(op, GetOp | SearchOp | PutOp | ListNamespacesOp):
         raise NotSupported(f"The store cannot do a {type(op).__name__}.")
     return op
+
+
+def _check_put(op: PutOp) -> None:
+    check_place(op.namespace, op.key)
+    # A NaN is neither.
+    if op.ttl is not None and not 0 < op.ttl <= MAX_TTL_MINUTES:
+        raise Invalid(f"ttl must be a number of minutes above 0, {MAX_TTL_MINUTES} at most.")
+
+
+def _check_numbers(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value <= _MAX_NUMBER:
+            raise Invalid(f"{name} must be from 0 to {_MAX_NUMBER}.")
 
 
 def _get(tx: Tx, ops: Mapping[int, GetOp], *, tenant_id: str) -> Iterator[tuple[int, Item]]:
@@ -134,21 +184,26 @@ def _get(tx: Tx, ops: Mapping[int, GetOp], *, tenant_id: str) -> Iterator[tuple[
         )
 
 
-def _search(tx: Tx, op: SearchOp, *, tenant_id: str) -> list[SearchItem]:
+def _search(tx: Tx, op: SearchOp, *, tenant_id: str, meaning: Meaning) -> list[SearchItem]:
+    query = meaning.queries.get(op.query) if op.query else None
+    order = "nearest" if query else "newest"
     rows = tx.exec_driver_sql(
-        sql("store", "search"),
+        # Not a CTE: the planner would compute it apart, for it reads the clock.
+        sql("store", order).replace("(matching)", f"({sql('store', 'matching')})"),
         {
             "tenant_id": tenant_id,
-            "prefix": [_text(element) for element in op.namespace_prefix],
+            "prefix": [as_text(element) for element in op.namespace_prefix],
             "beyond": _beyond(op.namespace_prefix),
-            "conditions": _json(list(_conditions(op.filter or {}))),
+            "conditions": as_json(list(_conditions(op.filter or {}))),
+            "query": query,
+            "dims": meaning.dims,
             "limit": op.limit,
             "offset": op.offset,
         },
     ).all()
     if op.refresh_ttl:
         _refresh(tx, [(row[0], row[1]) for row in rows if row[-1]], tenant_id=tenant_id)
-    return [SearchItem(tuple(row[0]), *row[1:5]) for row in rows]
+    return [SearchItem(tuple(row[0]), *row[1:6]) for row in rows]
 
 
 def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Namespace]:
@@ -156,12 +211,15 @@ def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Na
         {"is_suffix": c.match_type == "suffix", "path": list(c.path)}
         for c in op.match_conditions or ()
     ]
+    first = _known_prefix(op)
     rows = tx.exec_driver_sql(
         sql("store", "list_namespaces"),
         {
             "tenant_id": tenant_id,
+            "first": [as_text(label) for label in first],
+            "beyond": _beyond(first),
             "max_depth": op.max_depth,
-            "conditions": _json(conditions),
+            "conditions": as_json(conditions),
             "limit": op.limit,
             "offset": op.offset,
         },
@@ -169,7 +227,14 @@ def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Na
     return [tuple(row[0]) for row in rows]
 
 
-def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str) -> None:
+def _known_prefix(op: ListNamespacesOp) -> Namespace:
+    """The labels that every match begins with, as far as the conditions name them."""
+    prefixes = [c.path for c in op.match_conditions or () if c.match_type == "prefix"]
+    named = [tuple(takewhile(lambda label: label != "*", path)) for path in prefixes]
+    return max(named, key=len, default=())
+
+
+def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str, meaning: Meaning) -> None:
     last = {(op.namespace, op.key): op for op in ops}
     # In the order of the keys, so that two batches that put the same ones do not wait for each other in a circle.
     deleted = sorted(place for place, op in last.items() if op.value is None)
@@ -182,8 +247,29 @@ def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str) -> None:
             {
                 "tenant_id": tenant_id,
                 **_columns([(op.namespace, op.key) for op in put]),
-                "values": [_json(dict(op.value or {})) for op in put],
+                "values": [as_json(dict(op.value or {})) for op in put],
                 "ttls": [op.ttl for op in put],
+            },
+        )
+        places = [(op.namespace, op.key) for op in put]
+        _put_vectors(tx, places, tenant_id=tenant_id, meaning=meaning)
+
+
+def _put_vectors(tx: Tx, places: Sequence[Place], *, tenant_id: str, meaning: Meaning) -> None:
+    """Replace the vectors of items that were put just now, and are therefore locked."""
+    # Without an index too: an old vector would lie once there is one again.
+    forgotten = {"tenant_id": tenant_id, **_columns(places)}
+    tx.exec_driver_sql(sql("store", "forget_vectors"), forgotten)
+    rows = [(place, n, v) for place in places for n, v in enumerate(meaning.items.get(place, ()))]
+    if rows:
+        tx.exec_driver_sql(
+            sql("store", "put_vectors"),
+            {
+                "tenant_id": tenant_id,
+                **_columns([place for place, _, _ in rows]),
+                "numbers": [n for _, n, _ in rows],
+                "dims": meaning.dims,
+                "embeddings": [vector for _, _, vector in rows],
             },
         )
 
@@ -195,8 +281,8 @@ def _refresh(tx: Tx, places: Sequence[tuple[Sequence[str], str]], *, tenant_id: 
 
 def _columns(places: Sequence[tuple[Sequence[str], str]]) -> dict[str, list[str]]:
     return {
-        "namespaces": [_json(list(namespace)) for namespace, _ in places],
-        "keys": [_text(key) for _, key in places],
+        "namespaces": [as_json(list(namespace)) for namespace, _ in places],
+        "keys": [as_text(key) for _, key in places],
     }
 
 
@@ -222,32 +308,3 @@ def _condition(path: Sequence[str], value: Any) -> Iterator[dict[str, Any]]:
     else:
         yield {"path": path, "operator": "object", "operand": None}
         yield from _conditions(value, tuple(path))
-
-
-def _json(value: Any) -> str:
-    """
-    JSON as jsonb takes it.
-
-    :raises Invalid: it is no JSON, or holds a NUL, which jsonb cannot store.
-    """
-    try:
-        text = orjson.dumps(value)
-    except TypeError as error:
-        raise Invalid(f"The store holds JSON only: {error}.") from error
-    if rb"\u0000" in text and _holds_nul(orjson.loads(text)):
-        raise Invalid("The store cannot hold the character NUL.")
-    return text.decode()
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_holds_nul(part) for item in value.items() for part in item)
-    return isinstance(value, list) and any(_holds_nul(part) for part in value)
-
-
-def _text(value: str) -> str:
-    """A text as a column takes it. It raises what `_json` does."""
-    _json(value)
-    return value

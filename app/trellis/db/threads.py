@@ -19,8 +19,11 @@ from trellis.db.queries import Row
 from trellis.db.statements import sql
 from trellis.domain.access import Condition
 from trellis.domain.pages import Page
+from trellis.domain.ttl import Ttl
 
+_rows = partial(queries.rows, "threads")
 _row = partial(queries.row, "threads")
+_change = partial(queries.change, "threads")
 
 _THREAD = table(
     "thread",
@@ -45,14 +48,6 @@ _SHOWN = [
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ttl:
-    """How long a thread lives after it was made or touched, and what happens then."""
-
-    minutes: float
-    strategy: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
     """Which threads are meant. Empty conditions mean all."""
 
@@ -60,6 +55,8 @@ class Query:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: str | None = None
     allowed: Condition | None = None  #: what the metadata must meet for whoever asks
+    #: Contained in the thread's values. Not for this module: only reading them tells.
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -114,8 +111,7 @@ def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
 
 def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
-    params = {"thread_id": thread_id, "status": status, "interrupts": interrupts.decode()}
-    queries.execute(tx, "threads", "settle", params)
+    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
 
 
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
@@ -139,19 +135,31 @@ def has_checkpoints(tx: Tx, thread_id: str) -> bool:
 
 def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """One page of the threads that match."""
-    order = _THREAD.c[page.sort_by]
-    tie = _THREAD.c.thread_id
-    statement = _matching(select(_thread_id(), *_SHOWN), tenant_id, query).order_by(
-        *((order.asc(), tie.asc()) if page.sort_order == "asc" else (order.desc(), tie.desc()))
-    )
+    statement = _matching(select(_thread_id(), *_SHOWN), tenant_id, query)
+    statement = statement.order_by(*_order(page))
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
     return cast("Sequence[Row]", found)
+
+
+def find(
+    tx: Tx, tenant_id: str, *, query: Query, limit: int, page: Page | None = None
+) -> list[str]:
+    """The ids of the first threads that match, in the order of the page, or in none."""
+    statement = _matching(select(_thread_id()), tenant_id, query).limit(limit)
+    if page is not None:
+        statement = statement.order_by(*_order(page))
+    return list(tx.execute(statement).scalars())
 
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
     """How many threads match."""
     statement = _matching(select(func.count()).select_from(_THREAD), tenant_id, query)
     return cast(int, tx.execute(statement).scalar_one())
+
+
+def _order(page: Page) -> list[Any]:
+    columns = [_THREAD.c[name] for name in dict.fromkeys((page.sort_by, "thread_id"))]
+    return [col.asc() if page.sort_order == "asc" else col.desc() for col in columns]
 
 
 def _thread_id() -> Any:
@@ -171,3 +179,23 @@ def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[An
     if query.status is not None:
         statement = statement.where(_THREAD.c.status == query.status)
     return statement
+
+
+def without_runs(tx: Tx, thread_ids: Sequence[str]) -> list[str]:
+    """Those of locked threads on which no run is active."""
+    rows = _rows(tx, "without_runs", thread_ids=list(thread_ids))
+    return [row["thread_id"] for row in rows]
+
+
+def copy(tx: Tx, source: str, target: str) -> Row:
+    """Make a thread that is as a locked one is, without its runs and checkpoints."""
+    row = _row(tx, "copy", source=source, target=target)
+    assert row is not None
+    return row
+
+
+def storage(tx: Tx, thread_id: str) -> Row:
+    """How many rows and bytes a thread's checkpoints, values and pending writes take."""
+    row = _row(tx, "storage", thread_id=thread_id)
+    assert row is not None
+    return row

@@ -10,7 +10,7 @@ from typing import Any
 from trellis.db import threads
 from trellis.db.checkpoints import Key, plain_values, plain_values_at
 from trellis.db.engine import Tx
-from trellis.db.queries import execute
+from trellis.db.queries import Row, execute, row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,18 +34,26 @@ def take(tx: Tx, *, limit: int, deadline_seconds: float) -> list[Delivery]:
 
 def delivered(tx: Tx, delivery: Delivery) -> None:
     """The receiver has it."""
-    execute(tx, "webhooks", "delivered", {"webhook_id": delivery.webhook_id})
+    execute(tx, "webhooks", "delivered", _reported(delivery))
 
 
 def failed(tx: Tx, delivery: Delivery, *, error: str, pause_seconds: float | None) -> None:
     """Note why it failed, and when to try again; None means never."""
-    params = {
+    params = {**_reported(delivery), "error": error, "pause": pause_seconds}
+    execute(tx, "webhooks", "failed", params)
+
+
+def _reported(delivery: Delivery) -> dict[str, Any]:
+    return {
         "webhook_id": delivery.webhook_id,
         "attempt": delivery.attempt,
-        "error": error,
-        "pause": pause_seconds,
+        "now": delivery.now,
     }
-    execute(tx, "webhooks", "failed", params)
+
+
+def find(tx: Tx, tenant_id: str, run_id: str) -> Row | None:
+    """What became of a run's webhook. None: it had none, has not ended, or was told too long ago."""
+    return row("webhooks", tx, "find", tenant_id=tenant_id, run_id=run_id)
 
 
 def final_values(tx: Tx, payload: Mapping[str, Any]) -> Any:

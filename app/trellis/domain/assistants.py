@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trellis.errors import BadRequest
+
 #: Keys of `configurable` that only the server sets; a client's are dropped (security: mass assignment).
 _RESERVED_PREFIXES = (
     "__pregel_",
@@ -12,12 +14,46 @@ _RESERVED_PREFIXES = (
     "langgraph_auth_user",
     "langgraph_auth_permissions",
 )
-_RESERVED = frozenset({"run_id", "thread_id", "graph_id", "assistant_id", "langgraph_request_id"})
+_RESERVED = frozenset(
+    {"run_id", "thread_id", "graph_id", "assistant_id", "cron_id", "langgraph_request_id"}
+)
 
 
 def is_reserved(key: str) -> bool:
     """Whether a key of `configurable` is the server's to set."""
     return key in _RESERVED or key.startswith(_RESERVED_PREFIXES)
+
+
+def check_one_given(configurable: Mapping[str, Any] | None, context: Any) -> None:
+    """
+    Refuse settings that are given twice.
+
+    :raises BadRequest: both are given, and only one can count.
+    """
+    if configurable and context:
+        raise BadRequest(
+            "Cannot specify both configurable and context. Prefer setting context alone. Context "
+            "was introduced in LangGraph 0.6.0 and is the long term planned replacement for "
+            "configurable."
+        )
+
+
+def aligned(
+    config: Mapping[str, Any] | None, context: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    The config and the context that an assistant keeps: giving `context` or `configurable` fills the other.
+
+    :raises BadRequest: both are given.
+    """
+    kept = dict(config or {})
+    configurable = _open(kept.pop("configurable", None) or {})
+    check_one_given(configurable, context)
+    configurable = _open(context) if context else configurable
+    return (
+        {**kept, "configurable": configurable} if configurable else kept,
+        dict(context or configurable),
+    )
 
 
 def merge_config(

@@ -32,6 +32,7 @@ CANCELLED_RUN = "{action} requested via POST /threads/{{thread_id}}/runs/{{run_i
 CANCELLED_RUNS = "{action} requested via POST /runs/cancel"
 #: Begins the reason of a run that was cancelled because another one took over its input.
 TAKEN = "taken: "
+ASSISTANT_DELETED = "the run's assistant was deleted"
 DISCONNECTED = "client disconnected from the run stream (on_disconnect=cancel)"
 SUPERSEDED = "superseded by run {run_id} (multitask_strategy={strategy})"
 

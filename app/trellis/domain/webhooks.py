@@ -1,9 +1,12 @@
-"""Where a webhook may go: the rules for its URL, and for every address that its host turns out to have."""
+"""Where a webhook may go, what it tells, and how it is signed."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, urlsplit
@@ -43,6 +46,26 @@ _NO_URL = re.compile(r"[\x00-\x20\x7f\\]")
 _PORTS = {"http": 80, "https": 443}
 
 
+#: What a body may have, in its order.
+FIELDS = (
+    "run_id",
+    "thread_id",
+    "assistant_id",
+    "metadata",
+    "status",
+    "kwargs",
+    "multitask_strategy",
+    "created_at",
+    "updated_at",
+    "langsmith_session_name",
+    "run_started_at",
+    "run_ended_at",
+    "webhook_sent_at",
+    "values",
+    "error",
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """`webhooks.url` of langgraph.json."""
@@ -60,6 +83,9 @@ class Webhooks:
 
     policy: Policy = field(default_factory=Policy)
     headers: Mapping[str, str] = field(default_factory=dict)  #: sent with every delivery
+    fields: tuple[str, ...] | None = None  #: of the body; None means all
+    disabled: bool = False  #: runs may name webhooks, and nobody is told
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)  #: each signs every delivery
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +149,13 @@ def check_address(text: str, policy: Policy) -> None:
         raise _blocked("blocked IP range")
     if kind == "loopback" and policy.disable_loopback:
         raise _blocked("loopback IP range")
+
+
+def signature(secrets: Sequence[bytes], *, webhook_id: str, timestamp: int, body: bytes) -> str:
+    """The value of webhook-signature: one for each secret, so that receivers can change theirs in peace."""
+    signed = f"{webhook_id}.{timestamp}.".encode() + body
+    digests = (hmac.digest(key, signed, hashlib.sha256) for key in secrets)
+    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
 def unresolved() -> Invalid:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trellis.errors import ConfigError, GraphLoadError
-from trellis.graphs import loader
+from trellis.graphs import embeddings, loader
 from trellis.graphs import manifest as manifests
 from trellis.graphs.registry import Registry
 
@@ -31,6 +31,12 @@ def run(manifest_path: Path | None) -> int:
     registry = Registry(manifest)
     # Before there is an event loop: a module may call asyncio.run() while it is imported.
     registry.load_all()
+    try:
+        embeddings.load(manifest)
+        _ = registry.trusted
+    except ConfigError as error:
+        _print(f"✗ {error}")
+        return 1
     lines = asyncio.run(_examine(registry))
     good = sum(line.good for line in lines)
     _print(f"{manifest.path}\n")

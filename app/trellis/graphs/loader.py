@@ -66,6 +66,15 @@ def import_target(manifest: Manifest, spec: GraphSpec) -> Imported:
     return Imported(value=value, file=file, line=_bindings(file).get(spec.variable))
 
 
+def module_file(manifest: Manifest, name: str) -> Path | None:
+    """The file of a module or package of the project's own. None: no file of the project has this name."""
+    stem = name.replace(".", "/")
+    files = [
+        base / file for base in _bases(manifest) for file in (f"{stem}.py", f"{stem}/__init__.py")
+    ]
+    return next((file for file in files if file.is_file()), None)
+
+
 def explain(manifest: Manifest, error: BaseException, *, at: str | None = None) -> str:
     """Tell what was raised, and where in the user's code; `at` is the place if none of it was running."""
     if isinstance(error, _Explained):
@@ -181,12 +190,15 @@ def _forget_empty_namespace(top: str, base: Path) -> None:
 
 
 def _owner(manifest: Manifest, file: Path) -> str:
-    """The first graph of a file names its module: the same in every process, whatever loads first."""
-    for spec in _files(manifest):
-        if _absolute(manifest.root / spec.source) == file:
+    """
+    The first graph of a file names its module: the same in every process, whatever loads first.
+
+    A file without a graph is named after its path.
+    """
+    for spec in manifest.graphs.values():
+        if spec.is_file and _absolute(manifest.root / spec.source) == file:
             return _as_name(spec.graph_id)
-    # No graph of that file: a name that none can have.
-    return f":{_as_name(str(file))}"
+    return f"file_{_as_name(str(file))}"
 
 
 def _as_name(text: str) -> str:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trellis.domain.checkpointer import CheckpointerSettings
 from trellis.domain.http import HttpConfig
+from trellis.domain.store import StoreSettings
+from trellis.domain.ttl import ThreadTtl
 from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
-from trellis.graphs import auth, http, webhooks
+from trellis.graphs import auth, checkpointers, encryption, http, stores, ttl, webhooks
 from trellis.graphs.auth import AuthConfig
 
 FILE_NAME = "langgraph.json"
@@ -85,6 +88,9 @@ class Manifest:
     webhooks: Webhooks = field(default_factory=Webhooks)
     auth: AuthConfig = field(default_factory=AuthConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    checkpointer: CheckpointerSettings = field(default_factory=CheckpointerSettings)
     warnings: tuple[str, ...] = ()
 
 
@@ -100,6 +106,8 @@ def load(path: Path | None = None) -> Manifest:
         path = path / FILE_NAME
     raw = _read(path)
     env, warnings = _env(path, raw.get("env"))
+    environ = {**env, **os.environ}
+    encryption.refuse(str(path), raw.get("encryption"), environ=environ)
     dependencies = _dependencies(path, raw.get("dependencies"))
     return Manifest(
         path=path,
@@ -108,9 +116,14 @@ def load(path: Path | None = None) -> Manifest:
         dependencies=dependencies,
         env=env,
         raw=raw,
-        webhooks=webhooks.parse(str(path), raw.get("webhooks"), environ={**env, **os.environ}),
         auth=_auth(path, raw.get("auth")),
         http=_http(path, raw.get("http")),
+        webhooks=webhooks.parse(
+            str(path), raw.get("webhooks"), http=raw.get("http"), environ=environ
+        ),
+        thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
+        store=stores.parse(str(path), raw.get("store")),
+        checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
 

@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trellis.errors import GraphLoadError, NotFound
-from trellis.graphs import loader
+from trellis.graphs import loader, trusted
 from trellis.graphs.manifest import GraphSpec, Manifest
 
 # Imported where needed, not here: the web process starts without langgraph.
@@ -90,6 +91,15 @@ class Registry:
             graph_id: _Entry(spec=spec, lock=threading.Lock())
             for graph_id, spec in manifest.graphs.items()
         }
+
+    @cached_property
+    def trusted(self) -> frozenset[type]:
+        """
+        Classes that checkpoints may hold, whatever the graphs' schemas say. Blocks while the user's modules load.
+
+        :raises ConfigError: one could not be imported.
+        """
+        return trusted.load(self.manifest)
 
     @property
     def graph_ids(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What may be known of a graph without running it: schemas, drawing, and the channels of its state."""
+"""What may be known of a graph without running it: schemas, drawings, subgraphs, and the channels of its state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def info(graph: Graph) -> dict[str, Any]:
     return {name: _attempt(describe, graph) for name, describe in _DESCRIPTIONS.items()}
 
 
-def _attempt(describe: Callable[[Graph], Any], graph: Graph) -> Any:
+def _attempt(describe: Callable[[Any], Any], graph: Any) -> Any:
     # The edge to the user's types: any of them may raise anything while it describes itself.
     try:
         encoded = orjson.dumps(describe(graph))
@@ -60,13 +60,30 @@ def _context_schema(graph: Graph) -> dict[str, Any] | None:
     return graph.get_context_jsonschema()
 
 
-def _drawing(graph: Graph) -> dict[str, Any]:
+def _drawing(graph: Graph, xray: int | bool = False) -> dict[str, Any]:
     """Nodes and edges. The class behind a node is nobody's business: only its name is told."""
-    drawing = graph.get_graph().to_json()
+    drawing = graph.get_graph(xray=xray).to_json()
     for node in drawing["nodes"]:
         if isinstance(node.get("data"), dict):
             node["data"] = {"name": node["data"]["name"]}
     return drawing
+
+
+def _xrays(graph: Graph) -> list[dict[str, Any]]:
+    """Drawings that look into subgraphs one level deep, two levels deep, and so on; the last one shows everything."""
+    xrays = [_drawing(graph)]
+    everything = _drawing(graph, True)
+    while xrays[-1] != everything and len(xrays) < _DEEPEST:
+        xrays.append(_drawing(graph, len(xrays)))
+    return [*xrays[1:-1], everything] if len(xrays) > 1 else []
+
+
+def _subgraphs(graph: Graph) -> dict[str, dict[str, Any]]:
+    """The schemas of the subgraphs at every depth, by namespace: `parent|child`."""
+    return {
+        namespace: {name: _attempt(_DESCRIPTIONS[name], subgraph) for name in _SCHEMAS}
+        for namespace, subgraph in graph.get_subgraphs(recurse=True)
+    }
 
 
 def _state_channels(graph: Graph) -> str | Sequence[str]:
@@ -75,12 +92,17 @@ def _state_channels(graph: Graph) -> str | Sequence[str]:
     return channels if isinstance(channels, str) else list(channels)
 
 
-_DESCRIPTIONS: dict[str, Callable[[Graph], Any]] = {
+#: Below that, everything is shown at once.
+_DEEPEST = 32
+_SCHEMAS = ("input_schema", "output_schema", "state_schema", "config_schema", "context_schema")
+_DESCRIPTIONS: dict[str, Callable[[Any], Any]] = {
     "input_schema": _input_schema,
     "output_schema": _output_schema,
     "state_schema": _state_schema,
     "config_schema": _config_schema,
     "context_schema": _context_schema,
     "drawing": _drawing,
+    "xrays": _xrays,
+    "subgraphs": _subgraphs,
     "state_channels": _state_channels,
 }

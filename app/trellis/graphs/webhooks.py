@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from trellis.domain.webhooks import Policy, Webhooks
+from trellis.domain.webhooks import FIELDS, Policy, Webhooks
 from trellis.errors import ConfigError
+from trellis.graphs.options import Rule, an_object, checked, is_texts, is_whole
 
 _PREFIX = "LG_WEBHOOK_"
 _TEMPLATE = re.compile(r"\$\{\{\s*env\.(\w*)\s*\}\}")
@@ -23,53 +24,66 @@ _OURS = frozenset(
         "transfer-encoding",
         "user-agent",
         "webhook-id",
+        "webhook-signature",
         "webhook-timestamp",
     ]
 )
 
-#: What each key of `webhooks.url` takes, in words and as a test.
-_URL: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+#: What each key of `webhooks.url` takes.
+_URL: Mapping[str, Rule] = {
     "require_https": ("true or false", lambda value: isinstance(value, bool)),
     "disable_loopback": ("true or false", lambda value: isinstance(value, bool)),
-    "max_url_length": ("a whole number above 0", lambda value: _is_number(value) and value > 0),
+    "max_url_length": ("a whole number above 0", lambda value: is_whole(value) and value > 0),
     "allowed_domains": (
         'a list of host names, such as "example.com" or "*.example.com"',
-        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+        is_texts,
     ),
     "allowed_ports": (
         "a list of port numbers",
-        lambda value: isinstance(value, list) and all(_is_number(each) for each in value),
+        lambda value: isinstance(value, list) and all(is_whole(each) for each in value),
     ),
 }
 
 
-def parse(where: str, raw: object, *, environ: Mapping[str, str]) -> Webhooks:
+def parse(where: str, raw: object, *, http: object = None, environ: Mapping[str, str]) -> Webhooks:
     """
-    Read the key; absent or null is the default. `where` is the file, for messages.
+    Read the key, and the switch in `http`; absent or null is the default. `where` is the file, for messages.
 
     :raises ConfigError: names the key and what it takes, or the variable that is not set.
     """
     at = f'{where}: "webhooks'
-    known = _object(f'{at}"', raw, ("env_prefix", "url", "headers"))
+    known = an_object(f'{at}"', raw, ("env_prefix", "url", "headers", "fields"))
     prefix = known.get("env_prefix", _PREFIX)
     if not isinstance(prefix, str) or not prefix:
         raise ConfigError(f'{at}.env_prefix" takes a text that variables begin with')
-    headers = _object(f'{at}.headers"', known.get("headers"), None)
+    headers = an_object(f'{at}.headers"', known.get("headers"), None)
     return Webhooks(
-        policy=_policy(at, _object(f'{at}.url"', known.get("url"), tuple(_URL))),
+        policy=_policy(checked(f'{at}.url"', known.get("url"), _URL)),
         headers={
             name: _header(f'{at}.headers.{name}"', name, value, prefix=prefix, environ=environ)
             for name, value in headers.items()
         },
+        fields=_fields(f'{at}.fields"', known.get("fields")),
+        disabled=_disabled(where, http),
     )
 
 
-def _policy(at: str, given: Mapping[str, Any]) -> Policy:
-    given = {key: value for key, value in given.items() if value is not None}
-    for key, value in given.items():
-        takes, is_right = _URL[key]
-        if not is_right(value):
-            raise ConfigError(f'{at}.url.{key}" takes {takes}')
+def _fields(at: str, given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given or any(each not in FIELDS for each in given):
+        raise ConfigError(f"{at} takes a list of at least one of: {', '.join(FIELDS)}")
+    return tuple(given)
+
+
+def _disabled(where: str, http: object) -> bool:
+    value = http.get("disable_webhooks") if isinstance(http, dict) else None
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f'{where}: "http.disable_webhooks" takes true or false')
+    return bool(value)
+
+
+def _policy(given: Mapping[str, Any]) -> Policy:
     fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
     }
@@ -92,18 +106,3 @@ def _header(at: str, name: str, value: object, *, prefix: str, environ: Mapping[
     if not _VALUE.fullmatch(resolved):
         raise ConfigError(f"{at} must be printable ASCII on one line")
     return resolved
-
-
-def _object(at: str, raw: object, keys: tuple[str, ...] | None) -> dict[str, Any]:
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{at} takes an object")
-    for key in raw:
-        if keys is not None and key not in keys:
-            raise ConfigError(f'{at}: unknown key "{key}". It takes: {", ".join(keys)}')
-    return raw
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

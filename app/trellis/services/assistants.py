@@ -1,17 +1,49 @@
-"""Assistants: find them, and give every graph the one it has by default."""
+"""Assistants: make, change, version, find and delete them, and give every graph the one it has by default."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 from trellis.db import assistants
+from trellis.db import threads as thread_rows
 from trellis.db.assistants import Query
+from trellis.db.engine import Tx
+from trellis.domain.assistants import aligned
 from trellis.domain.pages import Page
-from trellis.errors import GraphLoadError, NotFound, Unavailable
+from trellis.errors import Conflict, GraphLoadError, Invalid, NotFound, Unavailable
 from trellis.runtime import Runtime
+from trellis.services import cancel
 
 Row = Mapping[str, Any]
+
+#: Threads that are deleted in one transaction, and so locked at once.
+_BATCH = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class New:
+    """An assistant that a client wants."""
+
+    assistant_id: str
+    graph_id: str
+    name: str
+    description: str | None
+    metadata: Mapping[str, Any]
+    config: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
+    keep_existing: bool = False  #: take one that is there already, unchanged
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What is to be different in an assistant's next version; None means as it is."""
+
+    fields: Mapping[str, Any]  #: any of graph_id, name, description
+    metadata: Mapping[str, Any]  #: merged
+    config: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
 
 
 def ensure_defaults(rt: Runtime, tenant_id: str = "default") -> None:
@@ -27,6 +59,126 @@ def welcome(rt: Runtime, tenant_id: str) -> None:
     if tenant_id not in rt.tenants:
         ensure_defaults(rt, tenant_id)
         rt.tenants.add(tenant_id)
+
+
+def create(rt: Runtime, tenant_id: str, new: New) -> Row:
+    """
+    Make an assistant.
+
+    :raises NotFound: no graph is called so.
+    :raises BadRequest: context and configurable contradict each other.
+    :raises Conflict: the id is taken.
+    """
+    _check_graph(rt, new.graph_id)
+    config, context = aligned(new.config, new.context)
+    fields = {
+        "graph_id": new.graph_id,
+        "name": new.name,
+        "description": new.description,
+        "metadata": new.metadata,
+        "config": config,
+        "context": context,
+    }
+    with rt.engine.begin() as tx:
+        row = assistants.insert(tx, tenant_id, assistant_id=new.assistant_id, fields=fields)
+        if row is None and new.keep_existing:
+            row = assistants.get(tx, tenant_id, assistant_id=new.assistant_id)
+    if row is None:
+        raise Conflict(f"Assistant {new.assistant_id} already exists")
+    return row
+
+
+def change(rt: Runtime, tenant_id: str, assistant_id: str, wanted: Change) -> Row:
+    """
+    Give an assistant its next version, even if nothing changes.
+
+    :raises NotFound: there is no such assistant, or no such graph.
+    :raises BadRequest: context and configurable contradict each other.
+    """
+    _check_graph(rt, wanted.fields.get("graph_id"))
+    settings = {}
+    if wanted.config is not None or wanted.context is not None:
+        settings = dict(
+            zip(("config", "context"), aligned(wanted.config, wanted.context), strict=True)
+        )
+    with rt.engine.begin() as tx:
+        row = _locked(tx, tenant_id, assistant_id)
+        fields = {**row, **wanted.fields, **settings, "metadata": wanted.metadata}
+        return assistants.change(tx, assistant_id, fields)
+
+
+def set_latest(rt: Runtime, tenant_id: str, assistant_id: str, *, version: int) -> Row:
+    """
+    Make an assistant what one of its versions is.
+
+    :raises NotFound: there is no such assistant or version.
+    """
+    with rt.engine.begin() as tx:
+        _locked(tx, tenant_id, assistant_id)
+        row = assistants.set_latest(tx, assistant_id, version=version)
+    if row is None:
+        raise NotFound(f"Version {version} not found for assistant {assistant_id}")
+    return row
+
+
+def versions(
+    rt: Runtime,
+    tenant_id: str,
+    assistant_id: str,
+    *,
+    metadata: Mapping[str, Any],
+    limit: int,
+    offset: int,
+) -> Sequence[Row]:
+    """
+    A page of an assistant's versions, newest first.
+
+    :raises NotFound: there is no such assistant.
+    """
+    with rt.autocommit.connect() as tx:
+        if assistants.get(tx, tenant_id, assistant_id=assistant_id) is None:
+            raise _not_found(assistant_id)
+        return assistants.versions(tx, assistant_id, metadata=metadata, limit=limit, offset=offset)
+
+
+def delete(rt: Runtime, tenant_id: str, assistant_id: str, *, with_threads: bool) -> None:
+    """
+    Delete an assistant with its versions and crons, and stop its runs; its threads too if so wished.
+
+    The assistant goes last: whatever is in the way, the same request can be sent again.
+
+    :raises NotFound: there is no such assistant.
+    """
+    with rt.autocommit.connect() as tx:
+        if assistants.get(tx, tenant_id, assistant_id=assistant_id) is None:
+            raise NotFound(f"Assistant with ID {assistant_id} not found")
+    if with_threads:
+        _delete_threads(rt, tenant_id, assistant_id)
+    cancel.of_assistant(rt, tenant_id, assistant_id)
+    with rt.engine.begin() as tx:
+        _locked(tx, tenant_id, assistant_id)
+        assistants.delete(tx, tenant_id, assistant_id=assistant_id)
+
+
+def _delete_threads(rt: Runtime, tenant_id: str, assistant_id: str) -> None:
+    query = thread_rows.Query(metadata={"assistant_id": assistant_id})
+    while True:
+        with rt.autocommit.connect() as tx:
+            ids = thread_rows.find(tx, tenant_id, query=query, limit=_BATCH)
+        if not ids:
+            return
+        cancel.delete_threads(rt, tenant_id, ids)
+
+
+def _locked(tx: Tx, tenant_id: str, assistant_id: str) -> Row:
+    row = assistants.lock(tx, tenant_id, assistant_id=assistant_id)
+    if row is None:
+        raise _not_found(assistant_id)
+    return row
+
+
+def _not_found(assistant_id: str) -> NotFound:
+    return NotFound(f"Assistant {assistant_id} not found")
 
 
 def get(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
@@ -62,13 +214,40 @@ def describe_graph(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
     return graph
 
 
+def draw(rt: Runtime, tenant_id: str, assistant_id: str, *, xray: int | None) -> Row:
+    """
+    The drawing of an assistant's graph, with subgraphs as deep as `xray` says; None means all of them, 0 none.
+
+    :raises Invalid: the graph cannot be drawn.
+    """
+    graph = describe_graph(rt, tenant_id, assistant_id)
+    info = graph["info"]
+    drawings = [info["drawing"], *(info.get("xrays") or ())]
+    drawing = drawings[-1] if xray is None else drawings[min(xray, len(drawings) - 1)]
+    if drawing is None:
+        raise Invalid(f"The graph '{graph['graph_id']}' cannot be drawn.")
+    return cast(Row, drawing)
+
+
+def subgraphs(
+    rt: Runtime, tenant_id: str, assistant_id: str, *, namespace: str | None, recurse: bool
+) -> dict[str, Row]:
+    """The schemas of a graph's subgraphs by namespace: the immediate ones, all of them, or the one that is named."""
+    found = describe_graph(rt, tenant_id, assistant_id)["info"].get("subgraphs") or {}
+    return {
+        name: schemas
+        for name, schemas in found.items()
+        if namespace in (None, name) and (recurse or "|" not in name)
+    }
+
+
 def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """
     A page of the assistants that match.
 
     :raises NotFound: no graph is called so.
     """
-    _check_graph(rt, query)
+    _check_graph(rt, query.graph_id)
     with rt.autocommit.connect() as tx:
         return assistants.search(tx, tenant_id, query=query, page=page)
 
@@ -79,13 +258,13 @@ def count(rt: Runtime, tenant_id: str, *, query: Query) -> int:
 
     :raises NotFound: no graph is called so.
     """
-    _check_graph(rt, query)
+    _check_graph(rt, query.graph_id)
     with rt.autocommit.connect() as tx:
         return assistants.count(tx, tenant_id, query=query)
 
 
-def _check_graph(rt: Runtime, query: Query) -> None:
-    if query.graph_id is not None and query.graph_id not in rt.manifest.graphs:
+def _check_graph(rt: Runtime, graph_id: str | None) -> None:
+    if graph_id is not None and graph_id not in rt.manifest.graphs:
         raise NotFound(
-            f"Graph '{query.graph_id}' not found. Expected one of: {sorted(rt.manifest.graphs)}"
+            f"Graph '{graph_id}' not found. Expected one of: {sorted(rt.manifest.graphs)}"
         )

@@ -10,8 +10,10 @@ from trellis.db import cancel as rows
 from trellis.db.access import forbidden
 from trellis.db.cancel import Stopped
 from trellis.db.engine import Tx
+from trellis.db.queries import Row
 from trellis.domain.access import Condition
 from trellis.domain.multitask import (
+    ASSISTANT_DELETED,
     CANCELLED_RUN,
     CANCELLED_RUNS,
     DISCONNECTED,
@@ -88,8 +90,6 @@ def many(
     """
     Cancel every run that is meant; None means all, on threads that are `allowed`.
 
-    Each thread in a transaction of its own: what comes to an end meanwhile is left out.
-
     :raises NotFound: there is none.
     """
     with rt.autocommit.connect() as tx:
@@ -103,6 +103,26 @@ def many(
     if not found:
         raise NotFound(_NONE_FOUND)
     reason = CANCELLED_RUNS.format(action=action)
+    _each(rt, tenant_id, found, action=action, reason=reason, statuses=statuses)
+
+
+def of_assistant(rt: Runtime, tenant_id: str, assistant_id: str) -> None:
+    """Cancel the runs of an assistant that is about to be deleted, keeping what they did."""
+    with rt.autocommit.connect() as tx:
+        found = rows.find_active(tx, tenant_id, statuses=tuple(ACTIVE), assistant_id=assistant_id)
+    _each(rt, tenant_id, found, action=Action.INTERRUPT, reason=ASSISTANT_DELETED)
+
+
+def _each(
+    rt: Runtime,
+    tenant_id: str,
+    found: Sequence[Row],
+    *,
+    action: Action,
+    reason: str,
+    statuses: Sequence[str] = tuple(ACTIVE),
+) -> None:
+    """Each thread in a transaction of its own: what comes to an end meanwhile is left out."""
     for thread, group in groupby(found, key=itemgetter("thread_id")):
         ids = [row["run_id"] for row in group]
         with rt.engine.begin() as tx:
@@ -177,11 +197,17 @@ def delete_thread(rt: Runtime, tenant_id: str, thread_id: str) -> None:
 
     :raises ThreadNotFound: there is none.
     """
+    if not delete_threads(rt, tenant_id, [thread_id]):
+        raise ThreadNotFound(thread_id)
+
+
+def delete_threads(rt: Runtime, tenant_id: str, thread_ids: Sequence[str]) -> int:
+    """Delete those of the threads that are there, whatever runs on them. Returns how many."""
     with rt.engine.begin() as tx:
-        if not rows.lock_thread(tx, tenant_id, thread_id):
-            raise ThreadNotFound(thread_id)
-        running = rows.delete_thread(tx, thread_id)
+        found = rows.lock_threads(tx, tenant_id, thread_ids)
+        running = rows.delete_threads(tx, found)
     rt.signals(running)
+    return len(found)
 
 
 def _tell(rt: Runtime, stopped: Stopped) -> None:

@@ -14,16 +14,18 @@ Row = Mapping[str, Any]
 
 
 def once(
-    rt: Runtime, tenant_id: str, key: Key, make: Callable[[Tx], Sequence[Row]]
+    rt: Runtime, tenant_id: str, key: Key | None, make: Callable[[Tx], Sequence[Row]]
 ) -> tuple[Sequence[Row], bool]:
     """
     Make rows in the transaction that takes the key. The flag says that they were made before.
 
-    A create that fails takes no key.
+    A create that fails takes no key. Without a key they are made each time.
 
     :raises Conflict: the key stands for another request.
     """
     with rt.engine.begin() as tx:
+        if key is None:
+            return make(tx), False
         before = rows.reserve(tx, tenant_id, key)
         if before is not None:
             return before, True

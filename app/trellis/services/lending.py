@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from trellis.db.checkpoints import DirectBackend
+from trellis.db.engine import is_of_database
 from trellis.domain.access import caller
-from trellis.errors import Unavailable
+from trellis.domain.failures import describe
+from trellis.errors import BadRequest, TrellisError, Unavailable
 from trellis.runtime import Runtime
+from trellis.telemetry import STATE_REFUSED, log
 
 T = TypeVar("T")
 
@@ -42,6 +45,7 @@ def with_graph(
 
     :raises NotFound: no such graph is declared.
     :raises GraphLoadError: it could not be imported.
+    :raises BadRequest: its code refuses the state, or the change of it.
     """
     if rt.loop is None:
         raise Unavailable("The server is starting. Try again.")
@@ -68,20 +72,39 @@ async def _lend(
             graph_id, config=config, access_context=access_context, user=caller.get().user
         )
         async with lent as graph:
-            return await use(_equipped(graph, backend))
+            return await _used(graph_id, use, _equipped(graph, backend, trusted=registry.trusted))
     finally:
         # In a thread: a query that was given up may still be running.
         await asyncio.to_thread(backend.close)
 
 
-def _equipped(graph: Graph, backend: DirectBackend) -> Graph:
+async def _used(graph_id: str, use: Use[T], graph: Graph) -> T:
+    try:
+        return await use(graph)
+    # The edge to the user's reducers, validators and conditional edges: what they refuse, the client is told.
+    except Exception as error:
+        if isinstance(error, TrellisError) or is_of_database(error):
+            raise
+        log().warning(STATE_REFUSED, graph=graph_id, exc_info=error)
+        raise BadRequest(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    from langgraph.errors import InvalidUpdateError
+
+    told = describe(error)
+    is_plain = isinstance(error, InvalidUpdateError)
+    return told["message"] if is_plain else f"{told['error']}: {told['message']}"
+
+
+def _equipped(graph: Graph, backend: DirectBackend, *, trusted: frozenset[type]) -> Graph:
     from trellis.db.checkpoints.saver import Saver
     from trellis.db.serde import serializer
     from trellis.db.state_types import state_types
 
     # Not Pregel.copy(): it drops the mappers of pydantic states.
     equipped = copy.copy(graph)
-    equipped.checkpointer = Saver(backend, serde=serializer(state_types(graph)))
+    equipped.checkpointer = Saver(backend, serde=serializer(state_types(graph) | trusted))
     return equipped
 
 
@@ -89,4 +112,5 @@ def _import_langgraph(rt: Runtime) -> Registry:
     """In a thread, because the first time it takes a second, in which the loop must go on."""
     import_module("trellis.db.checkpoints.saver")
     import_module("trellis.db.serde")
+    _ = rt.registry.trusted
     return rt.registry

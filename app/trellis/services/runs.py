@@ -19,7 +19,6 @@ from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.multitask import Strategy
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
-from trellis.domain.users import User, as_json
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.services import cancel, idempotency, webhooks
@@ -41,8 +40,8 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
     if thread_id is not None and new.multitask_strategy != Strategy.ENQUEUE:
         return _create_alone(rt, tenant_id, thread_id, new)
     with rt.autocommit.connect() as tx:
-        run, _ = _accept_anywhere(rt, tx, tenant_id, thread_id, new)
-    _announce(rt, run, new)
+        run, stopped = accept(rt, tx, tenant_id, thread_id, new)
+    tell(rt, run, new, stopped)
     return run
 
 
@@ -50,8 +49,7 @@ def _create_alone(rt: Runtime, tenant_id: str, thread_id: str, new: NewRun) -> R
     """Accept a run that waits for no other: in one transaction with what becomes of those."""
     with rt.engine.begin() as tx:
         run, stopped = _accept(rt, tx, tenant_id, thread_id, new)
-    cancel.tell_superseded(rt, stopped)
-    _announce(rt, run, new)
+    tell(rt, run, new, stopped)
     return run
 
 
@@ -61,7 +59,7 @@ def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> Sequenc
     with rt.engine.begin() as tx:
         runs = [_accept_stateless(rt, tx, tenant_id, new) for new in news]
     for run, new in zip(runs, news, strict=True):
-        _announce(rt, run, new)
+        tell(rt, run, new, Stopped())
     return runs
 
 
@@ -77,29 +75,39 @@ def create_once(
     webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
     stopped: list[Stopped] = []
 
-    def accept(tx: Tx) -> list[RunRow]:
-        made = [_accept_anywhere(rt, tx, tenant_id, thread_id, new) for new in news]
+    def make(tx: Tx) -> list[RunRow]:
+        made = [accept(rt, tx, tenant_id, thread_id, new) for new in news]
         stopped[:] = [ended for _, ended in made]
         return [run for run, _ in made]
 
-    runs, is_replay = idempotency.once(rt, tenant_id, key, accept)
+    runs, is_replay = idempotency.once(rt, tenant_id, key, make)
     if not is_replay:
-        for ended in stopped:
-            cancel.tell_superseded(rt, ended)
-        for run, new in zip(runs, news, strict=True):
-            _announce(rt, run, new)
+        for run, new, ended in zip(runs, news, stopped, strict=True):
+            tell(rt, run, new, ended)
     return runs, is_replay
 
 
-def _announce(rt: Runtime, run: RunRow, new: NewRun) -> None:
-    """After the commit, so that no worker looks for a row it cannot see yet. A delayed run is found when it is due."""
+def tell(rt: Runtime, run: RunRow, new: NewRun, stopped: Stopped) -> None:
+    """
+    Tell whom an accepted run concerns: the workers, and the runs that made room for it.
+
+    After the commit, so that no worker looks for a row it cannot see yet. A delayed run is found when it is due.
+    """
+    cancel.tell_superseded(rt, stopped)
     if new.after_seconds <= 0:
         rt.announcer(run["run_id"], run["graph_id"])
 
 
-def _accept_anywhere(
+def accept(
     rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun
 ) -> tuple[RunRow, Stopped]:
+    """
+    Accept a run in the caller's transaction, who then tells of it.
+
+    `thread_id` None means stateless. In autocommit only where the strategy is to enqueue.
+
+    :raises NotFound: there is no such thread or assistant.
+    """
     if thread_id is None:
         return _accept_stateless(rt, tx, tenant_id, new), Stopped()
     return _accept(rt, tx, tenant_id, thread_id, new)
@@ -140,7 +148,8 @@ def _accept_with_thread(
         raise NotFound("Thread or assistant not found.")
     assistant = _assistant(rt, tx, tenant_id, new, None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata={})
-    made = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=False)
+    ttl = rt.manifest.thread_ttl.default
+    made = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=False, ttl=ttl)
     if made:
         return _accepted(run, made), Stopped()
     # Another request made the thread meanwhile; or it is somebody else's, and this finds nothing either.
@@ -153,7 +162,9 @@ def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRo
     assistant = _assistant(rt, tx, tenant_id, new, None)
     temporary = new.on_completion == "delete"
     run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
-    times = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=temporary)
+    ttl = None if temporary else rt.manifest.thread_ttl.default
+    stamped = _stamped(run, tenant_id, new)
+    times = rows.enqueue_with_thread(tx, stamped, temporary=temporary, ttl=ttl)
     return _accepted(run, times)
 
 
@@ -236,14 +247,15 @@ def _compose(
             **_checkpoint(new),
             **new.headers,
             **_user(new.user),
-            "langgraph_request_id": new.request_id,
+            "langgraph_request_id": new.request_id or None,
+            **({"cron_id": new.cron_id} if new.cron_id else {}),
             "run_id": run_id,
             "thread_id": thread_id,
             "graph_id": assistant["graph_id"],
             "assistant_id": assistant["assistant_id"],
         },
     )
-    config["configurable"].setdefault("user_id", new.user.identity if new.user else "")
+    config["configurable"].setdefault("user_id", new.user["identity"] if new.user else "")
     config["metadata"] = {**new.config.get("metadata", {}), **metadata}
     kwargs = _kwargs(new, assistant, config, temporary=temporary)
     return {
@@ -256,17 +268,18 @@ def _compose(
         "multitask_strategy": new.multitask_strategy,
         "after_seconds": new.after_seconds,
         "timeout_seconds": rt.settings.run_timeout_seconds,
-        "thread_metadata": _stamp(assistant),
+        "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
+        "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
         "thread_config": _thread_config(config),
     }
 
 
-def _user(user: User | None) -> dict[str, Any]:
+def _user(user: Mapping[str, Any] | None) -> dict[str, Any]:
     """Who started the run, for its nodes and its graph's factory."""
     return {
-        "langgraph_auth_user": user and as_json(user),
-        "langgraph_auth_user_id": user.identity if user else "",
-        "langgraph_auth_permissions": user.permissions if user else [],
+        "langgraph_auth_user": user,
+        "langgraph_auth_user_id": user["identity"] if user else "",
+        "langgraph_auth_permissions": user["permissions"] if user else [],
     }
 
 

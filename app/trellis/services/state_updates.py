@@ -16,11 +16,10 @@ from trellis.db import cancel as run_locks
 from trellis.db import checkpoints
 from trellis.db import threads as rows
 from trellis.db.checkpoints import StagedBackend
-from trellis.db.engine import Tx, is_of_database
+from trellis.db.engine import Tx
 from trellis.domain import interrupts
-from trellis.domain.failures import describe
 from trellis.domain.runs import ThreadStatus
-from trellis.errors import BadRequest, Conflict, Invalid, NotFound, ThreadNotFound, TrellisError
+from trellis.errors import BadRequest, Conflict, Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.services import lending
 from trellis.stream import encoder
@@ -171,13 +170,7 @@ async def _applied(
     if checkpoint_id is not None and await saver.aget_tuple(config) is None:
         raise NotFound(f"Checkpoint {checkpoint_id[:100]} not found on this thread")
     updates = [[_native(update) for update in superstep] for superstep in supersteps]
-    try:
-        return await graph.abulk_update_state(config, updates)
-    # The edge to the user's reducers, validators and conditional edges: what they refuse, the client is told.
-    except Exception as error:
-        if isinstance(error, TrellisError) or is_of_database(error):
-            raise
-        raise BadRequest(_reason(error)) from error
+    return await graph.abulk_update_state(config, updates)
 
 
 def _native(update: Update) -> StateUpdate:
@@ -187,14 +180,6 @@ def _native(update: Update) -> StateUpdate:
 
     values = update.values if update.command is None else command_of(update.command)
     return StateUpdate(cast(Any, values), update.as_node)
-
-
-def _reason(error: Exception) -> str:
-    from langgraph.errors import InvalidUpdateError
-
-    told = describe(error)
-    is_plain = isinstance(error, InvalidUpdateError)
-    return told["message"] if is_plain else f"{told['error']}: {told['message']}"
 
 
 def _store(

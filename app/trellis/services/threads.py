@@ -1,24 +1,37 @@
-"""Threads: create, read, change and find them."""
+"""Threads: create, read, change, copy, prune and find them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+from trellis.db import cancel as cancel_rows
 from trellis.db import threads
 from trellis.db.access import forbidden
-from trellis.db.checkpoints import plain_values
+from trellis.db.checkpoints import copy_thread, plain_values
+from trellis.db.checkpoints import prune as prune_checkpoints
 from trellis.db.engine import Tx
-from trellis.db.threads import Query, Ttl
+from trellis.db.threads import Query
 from trellis.domain.access import Condition
+from trellis.domain.containment import contains
 from trellis.domain.idempotency import Key
+from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
-from trellis.errors import Conflict, NotFound, ThreadNotFound
+from trellis.domain.runs import RunStatus
+from trellis.domain.ttl import Ttl
+from trellis.errors import Conflict, Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
-from trellis.services import idempotency
+from trellis.services import cancel, idempotency
 
 Row = Mapping[str, Any]
+
+#: Threads whose values one search or count reads at most: about a second of work.
+MOST_READ = 10_000
+_READ_AT_ONCE = 500
+#: Threads that are locked at once.
+_PRUNED_AT_ONCE = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +40,7 @@ class New:
 
     thread_id: str
     metadata: Mapping[str, Any]
-    ttl: Ttl | None = None
+    ttl: Ttl | None = None  #: None: as langgraph.json says
     keep_existing: bool = False  #: take one that is there already, unchanged
     allowed: Condition | None = None  #: what the metadata of such a one must meet
 
@@ -39,7 +52,7 @@ def create(rt: Runtime, tenant_id: str, new: New) -> Row:
     :raises Conflict: the id is taken.
     """
     with rt.autocommit.connect() as tx:
-        return _make(tx, tenant_id, new)
+        return _make(rt, tx, tenant_id, new)
 
 
 def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row, bool]:
@@ -48,12 +61,15 @@ def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row
 
     :raises Conflict: the id is taken, or the key stands for another request.
     """
-    [row], is_replay = idempotency.once(rt, tenant_id, key, lambda tx: [_make(tx, tenant_id, new)])
+    [row], is_replay = idempotency.once(
+        rt, tenant_id, key, lambda tx: [_make(rt, tx, tenant_id, new)]
+    )
     return row, is_replay
 
 
-def _make(tx: Tx, tenant_id: str, new: New) -> Row:
-    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=new.ttl)
+def _make(rt: Runtime, tx: Tx, tenant_id: str, new: New) -> Row:
+    ttl = new.ttl or rt.manifest.thread_ttl.default
+    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=ttl)
     if row is None and new.keep_existing:
         row = threads.get(tx, tenant_id, thread_id=new.thread_id)
         if new.allowed and forbidden(tx, tenant_id, "threads", [new.thread_id], new.allowed):
@@ -85,13 +101,19 @@ def visible(tx: Tx, tenant_id: str, thread_id: str) -> Row:
     return row
 
 
-def values(rt: Runtime, thread_ids: Sequence[str]) -> dict[str, Any]:
-    """The current values of threads, as plain data. A thread on which nothing was saved is left out."""
+def values(
+    rt: Runtime, thread_ids: Sequence[str], *, only: Collection[str] | None = None
+) -> dict[str, Any]:
+    """
+    The current values of threads, as plain data. A thread on which nothing was saved is left out.
+
+    `only` names those that are needed; None means all.
+    """
     if not thread_ids:
         return {}
     with rt.autocommit.connect() as tx:
         channels = threads.state_channels(tx, thread_ids)
-        return plain_values(tx, thread_ids, state_channels=channels)
+        return plain_values(tx, thread_ids, state_channels=channels, only=only)
 
 
 def patch(
@@ -110,12 +132,100 @@ def patch(
 
 
 def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
-    """A page of the threads that match."""
+    """
+    A page of the threads that match.
+
+    :raises Invalid: too many threads would have to be read for it.
+    """
     with rt.autocommit.connect() as tx:
-        return threads.search(tx, tenant_id, query=query, page=page)
+        if not query.values:
+            return threads.search(tx, tenant_id, query=query, page=page)
+        found = _holding(tx, tenant_id, query, page)
+        ids = list(islice(found, page.offset, page.offset + page.limit))
+        return threads.search(tx, tenant_id, query=Query(ids=ids), page=replace(page, offset=0))
 
 
 def count(rt: Runtime, tenant_id: str, *, query: Query) -> int:
-    """How many threads match."""
+    """
+    How many threads match.
+
+    :raises Invalid: too many threads would have to be read for it.
+    """
     with rt.autocommit.connect() as tx:
-        return threads.count(tx, tenant_id, query=query)
+        if not query.values:
+            return threads.count(tx, tenant_id, query=query)
+        return sum(1 for _ in _holding(tx, tenant_id, query, None))
+
+
+def _holding(tx: Tx, tenant_id: str, query: Query, page: Page | None) -> Iterator[str]:
+    """
+    The threads that match, their values included.
+
+    Values live in checkpoints, not on the thread's row, where every run would have to write them again. So the other
+    conditions choose threads, newest first or as the page says, and of those the values that are asked for are read.
+
+    :raises Invalid: there are more of those than may be read.
+    """
+    ids = threads.find(tx, tenant_id, query=query, limit=MOST_READ + 1, page=page)
+    for start in range(0, min(len(ids), MOST_READ), _READ_AT_ONCE):
+        some = ids[start : min(start + _READ_AT_ONCE, MOST_READ)]
+        channels = threads.state_channels(tx, some)
+        values = plain_values(tx, some, state_channels=channels, only=query.values.keys())
+        yield from (id_ for id_ in some if contains(values.get(id_), query.values))
+    if len(ids) > MOST_READ:
+        raise Invalid(
+            f"Searching by values reads at most {MOST_READ} threads, and more than that match the "
+            "rest of the query. Narrow it with metadata, status or ids."
+        )
+
+
+def copy(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
+    """
+    Make a thread with the state and the history of another, without its runs.
+
+    :raises Conflict: there is no such thread, or it changes right now.
+    """
+    with rt.engine.begin() as tx:
+        if not cancel_rows.lock_threads(tx, tenant_id, [thread_id]):
+            raise Conflict(f"Conflict: there is no thread with ID {thread_id} to copy")
+        if any(run["status"] == RunStatus.RUNNING for run in cancel_rows.active(tx, thread_id)):
+            raise Conflict(
+                f"Conflict: a run is executing on thread {thread_id}. Copy it when it has ended."
+            )
+        row = threads.copy(tx, thread_id, target := new_id())
+        copy_thread(tx, thread_id, target)
+    return row
+
+
+def prune(rt: Runtime, tenant_id: str, thread_ids: Sequence[str], *, strategy: str) -> int:
+    """
+    Delete threads whatever runs on them, or (`keep_latest`) the history of those on which nothing runs.
+
+    Returns how many that were. Threads that are not there are left out.
+    """
+    ids = sorted(set(thread_ids))
+    batches = [
+        ids[start : start + _PRUNED_AT_ONCE] for start in range(0, len(ids), _PRUNED_AT_ONCE)
+    ]
+    if strategy == "delete":
+        return sum(cancel.delete_threads(rt, tenant_id, batch) for batch in batches)
+    return sum(_keep_latest(rt, tenant_id, batch) for batch in batches)
+
+
+def _keep_latest(rt: Runtime, tenant_id: str, thread_ids: Sequence[str]) -> int:
+    with rt.engine.begin() as tx:
+        there = cancel_rows.lock_threads(tx, tenant_id, thread_ids)
+        resting = threads.without_runs(tx, there)
+        prune_checkpoints(tx, resting, strategy="keep_latest")
+    return len(resting)
+
+
+def storage(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
+    """
+    How much a thread's state and history take in the database.
+
+    :raises ThreadNotFound: there is no such thread.
+    """
+    with rt.autocommit.connect() as tx:
+        visible(tx, tenant_id, thread_id)
+        return threads.storage(tx, thread_id)

@@ -1,13 +1,17 @@
-"""What a webhook's URL leads to: asked when a run is created, and again before each delivery."""
+"""What a webhook's URL leads to, asked when a run is created and before each delivery; and what became of it."""
 
 from __future__ import annotations
 
 import queue
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from trellis.db import webhooks as rows
 from trellis.domain.webhooks import Policy, Target, Webhooks, check_address, parse, unresolved
+from trellis.errors import NotFound
+from trellis.runtime import Runtime
 
 #: `getaddrinfo` takes no timeout, and a resolver that does not answer must not hold up a request.
 _RESOLVE_SECONDS = 3.0
@@ -21,6 +25,19 @@ def check(webhooks: Webhooks, urls: Iterable[str | None]) -> None:
     """
     for url in {url for url in urls if url is not None}:
         resolve(url, webhooks.policy)
+
+
+def report(rt: Runtime, tenant_id: str, run_id: str) -> Mapping[str, Any]:
+    """
+    The delivery of a run's webhook: its state, and every attempt.
+
+    :raises NotFound: the run has none, has not ended, or ended so long ago that it is forgotten.
+    """
+    with rt.autocommit.connect() as tx:
+        row = rows.find(tx, tenant_id, run_id)
+    if row is None:
+        raise NotFound("There is no webhook of this run to tell of")
+    return row
 
 
 def resolve(url: str, policy: Policy) -> tuple[Target, Sequence[str]]:

@@ -5,6 +5,7 @@ from typing import Annotated, TypedDict
 
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
+from pydantic import BaseModel
 from steps import note, passage
 
 
@@ -74,3 +75,17 @@ nested_question = (
     .add_edge("prepare", "child")
     .compile()
 )
+
+
+class Checked(BaseModel):
+    """A state that refuses what is no number."""
+
+    count: int = 0
+
+
+def add(state: Checked):
+    return {"count": state.count + 1}
+
+
+checked = StateGraph(Checked).add_node(add).add_edge(START, "add").add_edge("add", "again")
+checked.add_node("again", add)

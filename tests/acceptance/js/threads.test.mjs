@@ -86,3 +86,27 @@ test("patch the metadata of the state", async () => {
 
   assert.equal((await client.threads.getState(threadId)).metadata.reviewed, true);
 });
+
+test("search by values, copy, prune", async () => {
+  const metadata = { mark: crypto.randomUUID() };
+  const thread = await client.threads.create({ metadata, ttl: 5 });
+  const threadId = thread.thread_id;
+  await client.runs.wait(threadId, "compiled", { input: { said: ["hi"] } });
+
+  const [found] = await client.threads.search({
+    metadata,
+    values: { said: ["hi"] },
+    select: ["status"],
+    extract: { last: "values.said[-1]" },
+  });
+  const copy = await client.threads.copy(threadId);
+  const shown = await client.threads.get(threadId, { include: ["ttl"] });
+  const minimal = await client.threads.update(threadId, { metadata: {}, returnMinimal: true });
+
+  assert.deepEqual(found, { status: "idle", extracted: { last: "compiled" } });
+  assert.deepEqual(copy.values, { said: ["hi", "compiled"] });
+  assert.equal(shown.ttl.ttl_minutes, 5);
+  assert.equal(minimal, undefined);
+  assert.equal(await client.threads.count({ metadata }), 2);
+  assert.deepEqual(await client.threads.prune([threadId, copy.thread_id]), { pruned_count: 2 });
+});

@@ -143,8 +143,69 @@ def test_graph__that_cannot_be_imported_says_why(client: FlaskClient, sql: Any) 
     assert "broken.py:3: no package" in response.get_json()["detail"]
 
 
-def test_graph__xray_is_not_there_yet(client: FlaskClient) -> None:
+DESCRIBED = """{
+  "drawing": {"nodes": [0]}, "xrays": [{"nodes": [1]}, {"nodes": [2]}],
+  "subgraphs": {"a": {"input_schema": {"title": "A"}}, "b": {}, "a|c": {}}
+}"""
+
+
+@pytest.fixture
+def described(sql: Any) -> None:
+    sql("INSERT INTO graph (graph_id, info) VALUES ('echo', :info)", info=DESCRIBED)
+
+
+@pytest.mark.parametrize(
+    ("xray", "depth"),
+    [("false", 0), ("1", 1), ("2", 2), ("3", 2), ("999999999", 2), ("true", 2), ("True", 2)],
+)
+def test_graph__xray(client: FlaskClient, described: None, xray: str, depth: int) -> None:
+    response = client.get(f"/assistants/echo/graph?xray={xray}")
+
+    assert response.get_json() == {"nodes": [depth]}
+
+
+@pytest.mark.parametrize("xray", ["0", "-1", "foo", "1.5", "²", "9" * 5000, ""])
+def test_graph__xray_that_is_none(client: FlaskClient, described: None, xray: str) -> None:
+    response = client.get(f"/assistants/echo/graph?xray={xray}")
+
+    assert (response.status_code, response.get_json()) == (422, {"detail": "Invalid xray value"})
+
+
+def test_graph__that_cannot_be_drawn(client: FlaskClient, sql: Any) -> None:
+    sql("""INSERT INTO graph (graph_id, info) VALUES ('echo', '{"drawing": null}')""")
+
     response = client.get("/assistants/echo/graph?xray=true")
 
     assert response.status_code == 422
-    assert "not supported yet" in response.get_json()["detail"]
+    assert response.get_json() == {"detail": "The graph 'echo' cannot be drawn."}
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("", ["a", "b"]),
+        ("?recurse=true", ["a", "a|c", "b"]),
+        ("/a", ["a"]),
+        ("/a|c", []),
+        ("/a%7Cc?recurse=true", ["a|c"]),
+        ("/nope?recurse=true", []),
+    ],
+)
+def test_subgraphs(client: FlaskClient, described: None, path: str, names: list[str]) -> None:
+    response = client.get(f"/assistants/{default_assistant_id('echo')}/subgraphs{path}")
+
+    assert sorted(response.get_json()) == names
+
+
+def test_subgraphs__are_their_schemas(client: FlaskClient, described: None) -> None:
+    found = client.get(f"/assistants/{default_assistant_id('echo')}/subgraphs/a").get_json()
+
+    assert found == {
+        "a": {
+            "input_schema": {"title": "A"},
+            "output_schema": None,
+            "state_schema": None,
+            "config_schema": None,
+            "context_schema": None,
+        }
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -72,6 +73,16 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"assistant_id": "echo", "webhook": "/hook"},
     {"assistant_id": "echo", "webhook": "ftp://example.com"},
     {"assistant_id": "echo", "webhook": "http://127.0.0.1:9/"},
+    {"assistant_id": "echo", "schedule": "61 * * * *"},
+    {"assistant_id": "echo", "schedule": ["@daily"]},
+    {"assistant_id": "echo", "schedule": "\u0661 * * * *"},
+    {"assistant_id": "echo", "timezone": "../../etc/localtime"},
+    {"assistant_id": "echo", "timezone": 1},
+    {"assistant_id": "echo", "end_time": "9999-12-31T23:59:59-23:59"},
+    {"assistant_id": "echo", "end_time": 10**30},
+    {"assistant_id": "echo", "end_time": "2026-02-30T00:00:00Z"},
+    {"assistant_id": "echo", "enabled": 1},
+    {"assistant_id": "echo", "on_run_completed": "bogus"},
     {"thread_id": "xx"},
     {"thread_id": 1},
     {"if_exists": "bogus"},
@@ -100,6 +111,22 @@ WRONG_FIELDS: list[dict[str, Any]] = [
     {"values": "x", "checkpoint": {"checkpoint_ns": 1}},
     {"before": 1},
     {"before": {}},
+    {"namespace": "x"},
+    {"namespace": [1]},
+    {"namespace": ["x"], "value": {}},
+    {"namespace": ["x"], "key": 1, "value": {}},
+    {"namespace_prefix": "x"},
+    {"namespace_prefix": [""]},
+    {"namespace_prefix": ["a.b"]},
+    {"filter": []},
+    {"filter": {"a": {"$regex": "x"}}},
+    {"filter": {"a": {"$gt": 1, "b": 2}}},
+    {"query": 1},
+    {"refresh_ttl": "yes"},
+    {"prefix": "x"},
+    {"suffix": ["*", ""]},
+    {"max_depth": 0},
+    {"max_depth": 10**30},
 ]
 
 #: Query strings of a GET.
@@ -120,6 +147,9 @@ QUERIES = [
     "before=%ff%fe",
     "status=%ed%a0%80",
     "xray=2",
+    "key=k&namespace=%ed%a0%80",
+    "key=k&namespace=a..b",
+    "key=k&namespace=a&refresh_ttl=maybe",
 ]
 IDS = ["xx", "..%2f..%2fetc", "%00", "%ff", "1", "x" * 5_000, "01a202b2-17de-7163-99f7-2d55527e04a"]
 
@@ -157,7 +187,10 @@ def unharmed(rows: Callable[[], Any]) -> Callable[[Any], None]:
 @pytest.fixture
 def ids(client: FlaskClient, thread_id: str) -> dict[str, str]:
     run = client.post(f"/threads/{thread_id}/runs", json={"assistant_id": "echo"}).get_json()
+    body = {"assistant_id": "echo", "schedule": "@yearly", "enabled": False}
+    cron = client.post("/runs/crons", json=body).get_json()
     return {
+        "cron_id": cron["cron_id"],
         "thread_id": thread_id,
         "run_id": run["run_id"],
         "assistant_id": ECHO,
@@ -182,9 +215,18 @@ def test_bodies_that_no_route_can_take(
 
 
 def is_refused(endpoint: str, body: dict[str, Any]) -> bool:
-    """Whether the route has one of the wrong fields: those it does not know are ignored."""
-    known = getattr(OPERATIONS[endpoint].takes, "__struct_fields__", ())
-    return "assistant_id" in known or any(name in known for name in body)
+    """Whether the route has a wrong field, or misses one: those it does not know are ignored."""
+    takes = OPERATIONS[endpoint].takes
+    known = getattr(takes, "__struct_fields__", ())
+    needs = (
+        {field.name for field in msgspec.structs.fields(takes) if field.required} if known else ()
+    )
+    wrong = [name for name in body if name != "assistant_id"]
+    if not wrong:
+        return "assistant_id" in needs
+    return any(name in known for name in wrong) or (
+        "assistant_id" in needs and len(wrong) == len(body)
+    )
 
 
 @pytest.mark.parametrize("body", WRONG_FIELDS, ids=lambda body: str(body)[:60])
@@ -203,7 +245,9 @@ def test_fields_that_are_wrong(
             continue
         if body == {"checkpoint": None} and endpoint != "state.find":
             continue
-        response = app.test_client().open(fill(path, **ids), method=method, json=body)
+        # What is wrong with a new cron must not be that it has no schedule.
+        sent = {"schedule": "@yearly", **body} if endpoint.startswith("crons.create") else body
+        response = app.test_client().open(fill(path, **ids), method=method, json=sent)
         unharmed(response)
         refused += 1
     assert refused
@@ -240,8 +284,10 @@ def test_a_batch_with_one_bad_run(client: FlaskClient, unharmed: Callable[[Any],
 def test_ids_that_are_none(
     app: Flask, ids: dict[str, str], unharmed: Callable[[Any], None], bad: str
 ) -> None:
-    for name in ("thread_id", "run_id", "assistant_id"):
-        with_id = [each for each in routes(app, "GET", "POST", "PATCH") if f"<{name}>" in each[2]]
+    for name in ("thread_id", "run_id", "assistant_id", "cron_id"):
+        with_id = [
+            each for each in routes(app, "GET", "POST", "PATCH", "DELETE") if f"<{name}>" in each[2]
+        ]
         assert with_id
         for endpoint, method, path in with_id:
             path = fill(path, **{**ids, name: bad})

@@ -111,6 +111,11 @@ def test_ttl(client: FlaskClient) -> None:
     assert "ttl" not in client.get(f"/threads/{thread_id}?include=bogus").get_json()
 
 
+def test_ttl__among_other_parts(client: FlaskClient, thread_id: str) -> None:
+    for query in ("include=other,ttl", "include=other&include=ttl"):
+        assert "ttl" in client.get(f"/threads/{thread_id}?{query}").get_json()
+
+
 def test_ttl__starts_anew_with_a_patch(client: FlaskClient, thread_id: str, sql: Any) -> None:
     client.patch(f"/threads/{thread_id}", json={"ttl": {"ttl": 10}})
 
@@ -215,11 +220,3 @@ def test_search__by_ids(client: FlaskClient, three: list[str]) -> None:
     found = client.post("/threads/search", json=query).get_json()
 
     assert found == [{"thread_id": three[1]}]
-
-
-@pytest.mark.parametrize("body", [{"values": {"a": 1}}, {"extract": {"a": "metadata.a"}}])
-def test_search__what_is_not_there_yet(client: FlaskClient, body: dict[str, Any]) -> None:
-    response = client.post("/threads/search", json=body)
-
-    assert response.status_code == 422
-    assert "not supported yet" in response.get_json()["detail"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.store.base import BaseStore, GetOp, ListNamespacesOp, MatchCondition, PutOp, SearchOp
 from langgraph.store.memory import InMemoryStore
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from trellis.db.store import PostgresStore, sweep
-from trellis.errors import Invalid, NotSupported
+from trellis.errors import Invalid
 
 
 @pytest.fixture
@@ -190,6 +190,59 @@ def test_search__goes_over_pages_newest_first(store: PostgresStore) -> None:
     assert store.search(("p",), limit=0) == []
 
 
+@pytest.fixture
+def rows_read(engine: Engine) -> Callable[[Callable[[], Any]], int]:
+    """How many rows of items the statements of a call read, by Postgres's own account."""
+
+    def explain(tx: Any, cursor: Any, statement: str, params: Any, *_: Any) -> None:
+        with engine.connect().execution_options(counting=True) as counter:
+            if not tx.get_execution_options().get("counting"):
+                explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+                plans.append(counter.exec_driver_sql(explained, params).scalar_one()[0]["Plan"])
+
+    plans: list[dict[str, Any]] = []
+
+    def rows(plan: dict[str, Any]) -> int:
+        own = plan["Actual Rows"] * plan["Actual Loops"] if "Relation Name" in plan else 0
+        return int(own) + sum(rows(part) for part in plan.get("Plans", ()))
+
+    def read(call: Callable[[], Any]) -> int:
+        event.listen(engine, "before_cursor_execute", explain)
+        call()
+        event.remove(engine, "before_cursor_execute", explain)
+        return sum(rows(plan) for plan in plans)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("newest", lambda store: store.search((), limit=10)),
+        ("newest below", lambda store: store.search(("all",), limit=10)),
+        ("deep below", lambda store: store.search(("all", "7"))),
+        ("namespaces", lambda store: store.list_namespaces(limit=10)),
+        ("one", lambda store: store.list_namespaces(prefix=("all", "7"))),
+        ("roots", lambda store: store.list_namespaces(max_depth=1)),
+    ],
+)
+def test_reading__looks_at_little_more_than_it_shows(
+    store: PostgresStore,
+    engine: Engine,
+    rows_read: Callable[[Callable[[], Any]], int],
+    name: str,
+    call: Callable[[PostgresStore], list[Any]],
+) -> None:
+    with engine.begin() as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO store_item (tenant_id, namespace, key, value) "
+            "SELECT 'default', ARRAY['all', (n %% 2000)::text], n::text, '{}' FROM generate_series(1, 20000) n"
+        )
+        tx.exec_driver_sql("ANALYZE store_item")
+
+    assert 0 < rows_read(lambda: call(store)) < 100, name
+
+
 @pytest.mark.parametrize(
     "op",
     [
@@ -281,17 +334,11 @@ def test_tenants__do_not_see_each_other(engine: Engine, store: PostgresStore) ->
     other.close()
 
 
-@pytest.mark.parametrize(
-    "op",
-    [
-        SearchOp((), query="meaning"),
-        PutOp(("a",), "k", {"text": "x"}, index=["text"]),
-    ],
-)
-def test_semantic_index__is_refused_and_nothing_is_done(store: PostgresStore, op: Any) -> None:
-    with pytest.raises(NotSupported, match="semantic index"):
-        store.batch([PutOp(("a",), "other", {}), op])
-    assert store.search(()) == []
+def test_query_without_an_index__changes_nothing(store: PostgresStore) -> None:
+    """As LangGraph documents it, and its other stores do."""
+    store.put(("a",), "k", {"text": "x"}, index=["text"])
+    [item] = store.search((), query="meaning")
+    assert item.score is None
 
 
 def test_item_that_wants_no_index__is_stored(store: PostgresStore) -> None:
@@ -305,7 +352,14 @@ def test_item_that_wants_no_index__is_stored(store: PostgresStore) -> None:
         SearchOp((), filter={"a": {"$regex": "x"}}),
         SearchOp((), filter={"a": {"$gt": 1, "b": 2}}),
         SearchOp((), limit=-1),
+        SearchOp((), offset=2**31),
         ListNamespacesOp(offset=-1),
+        ListNamespacesOp(max_depth=2**31),
+        PutOp(("a",), "k", {}, ttl=0),
+        PutOp(("a",), "k", {}, ttl=1e300),
+        PutOp(("a",), "k", {}, ttl=float("nan")),
+        PutOp(("a.b",), "k", {}),
+        PutOp(("a" * 3000,), "k", {}),
         PutOp(("a",), "k", {"a": "\0"}),
         PutOp(("a",), "k\0", {}),
         PutOp(("a\0",), "k", {}),

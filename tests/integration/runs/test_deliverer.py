@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import http.client
 import socket
 import ssl
@@ -10,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,13 @@ def deliver(engine: Engine) -> Iterator[Callable[..., Deliverer]]:
             return deliverer
 
         yield start
+
+
+def signed(got: Any, key: bytes) -> str:
+    """What the receiver computes from what it got, as Standard Webhooks tells it to."""
+    names = "webhook-id", "webhook-timestamp"
+    content = b".".join([*(got.headers[name].encode() for name in names), got.raw])
+    return "v1," + base64.b64encode(hmac.new(key, content, "sha256").digest()).decode()
 
 
 def settled(one: Callable[..., Any]) -> bool:
@@ -120,6 +130,94 @@ def test_deliver__given_up(receiver, end, deliver, one) -> None:
     assert one("SELECT last_error FROM webhook_outbox WHERE given_up_at IS NOT NULL") == (
         "Refused: HTTP status 500"
     )
+
+
+def test_deliver__the_receiver_is_gone(receiver, end, deliver, one) -> None:
+    receiver.statuses = deque([500, 410])
+    end(receiver.url)
+
+    deliver()
+
+    assert settled(one)
+    assert len(receiver.got) == 2
+    assert one("SELECT last_error FROM webhook_outbox WHERE given_up_at IS NOT NULL") == (
+        "Refused: HTTP status 410"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "low", "high"), [("3600", 3500, 3600), ("9" * 400, 86_300, 86_400), ("soon", -60, 60)]
+)
+def test_deliver__the_receiver_asks_for_time(
+    receiver, end, deliver, one, asked: str, low: int, high: int
+) -> None:
+    receiver.statuses = deque([503])
+    receiver.headers = {"Retry-After": asked}
+    end(receiver.url)
+
+    deliver()
+
+    noted = "SELECT jsonb_array_length(log) FROM webhook_outbox"
+    assert poll_until(lambda: one(noted) >= 1, seconds=20, every=0.02)
+    left = "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) FROM webhook_outbox"
+    assert low <= one(left) <= high
+
+
+def test_deliver__signed_with_every_secret(receiver, end, deliver, one) -> None:
+    old, new = b"o" * 24, b"n" * 32
+    receiver.statuses = deque([500])
+    end(receiver.url)
+
+    deliver(replace(LOCAL, secrets=(old, new)))
+
+    assert settled(one)
+    assert len(receiver.got) == 2
+    for got in receiver.got:
+        assert got.headers["webhook-signature"] == f"{signed(got, old)} {signed(got, new)}"
+
+
+def test_deliver__not_signed_without_a_secret(receiver, end, deliver, one) -> None:
+    end(receiver.url)
+
+    deliver()
+
+    assert settled(one)
+    assert "webhook-signature" not in receiver.got[0].headers
+
+
+def test_deliver__some_fields(receiver, end, deliver, one) -> None:
+    end(receiver.url)
+
+    deliver(replace(LOCAL, fields=("status", "run_id")))
+
+    assert settled(one)
+    assert list(receiver.got[0].body) == ["run_id", "status"]
+
+
+def test_deliver__disabled(receiver, end, deliver, one) -> None:
+    """What was in the outbox before stays there, untouched."""
+    end(receiver.url)
+
+    deliver(replace(LOCAL, disabled=True)).close()
+
+    assert one("SELECT attempt FROM webhook_outbox") == 0
+    assert receiver.got == []
+
+
+def test_deliver__is_logged(receiver, end, deliver, one) -> None:
+    receiver.statuses = deque([500, 404])
+    end(receiver.url)
+
+    deliver()
+
+    assert settled(one)
+    log = one("SELECT log FROM webhook_outbox")
+    assert [(each["attempt"], each["error"]) for each in log] == [
+        (1, "Refused: HTTP status 500"),
+        (2, "Refused: HTTP status 404"),
+        (3, None),
+    ]
+    assert [each["at"] for each in log] == [got.body["webhook_sent_at"] for got in receiver.got]
 
 
 def test_deliver__several_deliverers_send_each_once(receiver, end, deliver, one) -> None:

@@ -177,7 +177,7 @@ def test_hold__after_a_takeover(engine, a_run, claim):
         assert runs.hold(tx, [first]) == set()
 
 
-def test_delete_expired_threads(engine, a_run, claim, finish, one):
+def test_delete_temporary_threads(engine, a_run, claim, finish, one):
     """Race 39: a thread past its time goes with all it has, unless a run is active on it."""
     active = new_id()
     finish(claim(a_run(temporary=True)))
@@ -186,6 +186,6 @@ def test_delete_expired_threads(engine, a_run, claim, finish, one):
         tx.execute(text("UPDATE thread SET expires_at = now() - interval '1 s'"))
 
     with engine.begin() as tx:
-        assert runs.delete_expired_threads(tx) == 1
+        assert runs.delete_temporary_threads(tx) == 1
     assert str(one("SELECT thread_id FROM thread")) == active
     assert one("SELECT count(*) FROM run") == 1

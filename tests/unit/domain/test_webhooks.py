@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
-from trellis.domain.webhooks import Policy, Target, check_address, parse
+from trellis.domain.webhooks import Policy, Target, check_address, parse, signature
 from trellis.errors import Invalid
 
 OPEN = Policy(disable_loopback=False)
@@ -119,3 +120,17 @@ def test_check_address__never(address: str, policy: Policy) -> None:
 @pytest.mark.parametrize("address", ON_THE_INTERNET)
 def test_check_address__open(address: str) -> None:
     check_address(address, Policy())
+
+
+def test_signature() -> None:
+    """The example of Standard Webhooks."""
+    key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+
+    signed = signature(
+        [key],
+        webhook_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp=1614265330,
+        body=b'{"test": 2432232314}',
+    )
+
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +84,23 @@ def test_run__in_a_terminal_without_check_marks(
 
     assert "ok \\xe9  compiled graph  agent.py:12" in printed
     assert "FAIL b  ZeroDivisionError" in printed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("store", {"index": {"embed": "./agent.py:embed", "dims": 3}}, "has no 'embed'"),
+        (
+            "checkpointer",
+            {"serde": {"allowed_msgpack_modules": [["agent", "Order"]]}},
+            "has no 'Order'",
+        ),
+    ],
+)
+def test_run__what_else_langgraph_json_names(
+    project: Project, capsys: pytest.CaptureFixture[str], key: str, value: Any, message: str
+) -> None:
+    manifest = project({"agent.py": GRAPH}, {"agent": "./agent.py:graph"}, **{key: value})
+
+    assert check.run(manifest.path) == 1
+    assert message in capsys.readouterr().out

@@ -30,7 +30,7 @@ def test_load(tmp_path: Path) -> None:
                 "c": {"path": "c.py:g", "description": "C"},
             },
             "env": {"KEY": "value", "N": 3, "DEBUG": True},
-            "store": {"index": {"dims": 3}},
+            "store": {"ttl": {"default_ttl": 3}},
         },
     )
 
@@ -45,7 +45,7 @@ def test_load(tmp_path: Path) -> None:
     assert [spec.is_file for spec in loaded.graphs.values()] == [True, False, True]
     assert loaded.dependencies == (".", "./lib", "langchain_openai")
     assert loaded.env == {"KEY": "value", "N": "3", "DEBUG": "true"}
-    assert loaded.raw["store"] == {"index": {"dims": 3}}
+    assert loaded.store.ttl.default_minutes == 3
     assert loaded.warnings == ()
 
 
@@ -218,3 +218,28 @@ def test_load__leaves_the_environment_alone(tmp_path: Path) -> None:
     manifests.load(written(tmp_path, {"graphs": {"a": "a.py:g"}, "env": {"NEW_ONE": "1"}}))
 
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("name", ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_JSON_KEYS"])
+@pytest.mark.parametrize("where", ["environment", "langgraph.json"])
+def test_load__encryption_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
+) -> None:
+    """Nobody may believe that plain rows are encrypted."""
+    raw: dict[str, Any] = {"graphs": {"a": "a.py:graph"}}
+    if where == "environment":
+        monkeypatch.setenv(name, "secret-key")
+    else:
+        raw["env"] = {name: "secret-key"}
+
+    with pytest.raises(ConfigError, match=f"{name}: encryption is not supported") as raised:
+        manifests.load(written(tmp_path, raw))
+
+    assert "secret-key" not in str(raised.value)
+
+
+def test_load__encryption_of_ones_own_is_refused(tmp_path: Path) -> None:
+    raw = {"graphs": {"a": "a.py:graph"}, "encryption": {"path": "./e.py:encryption"}}
+
+    with pytest.raises(ConfigError, match=r'"encryption" in .*: encryption is not'):
+        manifests.load(written(tmp_path, raw))

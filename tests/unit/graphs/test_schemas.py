@@ -44,8 +44,31 @@ def test_info(registry_of: RegistryOf) -> None:
                 {"source": "step", "target": "__end__"},
             ],
         },
+        "xrays": [],
+        "subgraphs": {},
         "state_channels": ["n"],
     }
+
+
+def test_info__of_nested_graphs(registry_of: RegistryOf) -> None:
+    found = info(
+        registry_of(
+            """
+            inner = StateGraph(State).add_node(step).add_edge(START, "step").compile()
+            middle = StateGraph(State).add_node("inner", inner).add_edge(START, "inner").compile()
+            graph = StateGraph(State).add_node("middle", middle).add_edge(START, "middle")
+            """
+        )
+    )
+
+    nodes = [
+        [node["id"] for node in drawing["nodes"] if not node["id"].startswith("__")]
+        for drawing in (found["drawing"], *found["xrays"])
+    ]
+    assert nodes == [["middle"], ["middle:inner"], ["middle:inner:step"]]
+    assert list(found["subgraphs"]) == ["middle", "middle|inner"]
+    assert found["subgraphs"]["middle|inner"]["input_schema"]["properties"] == {"n": N}
+    assert found["subgraphs"]["middle"]["config_schema"] == {}
 
 
 def test_info__with_a_context(registry_of: RegistryOf) -> None:

@@ -65,6 +65,9 @@ def test_parse__own_prefix() -> None:
         ({"url": {"allowed_ports": [True]}}, 'webhooks.url.allowed_ports" takes'),
         ({"headers": []}, 'webhooks.headers" takes an object'),
         ({"headers": {"X-A": 1}}, 'webhooks.headers.X-A" takes a text'),
+        ({"headers": {"Webhook-Signature": "x"}}, "is no name for a header"),
+        ({"fields": []}, 'webhooks.fields" takes a list of at least one of: run_id'),
+        ({"fields": ["run_id", "runid"]}, 'webhooks.fields" takes a list of at least one of'),
         ({"headers": {"Bad Name": "x"}}, "is no name for a header"),
         ({"headers": {"Webhook-Id": "x"}}, "is no name for a header"),
         ({"headers": {"X-A": "a\nb"}}, "printable ASCII on one line"),
@@ -76,3 +79,25 @@ def test_parse__own_prefix() -> None:
 def test_parse__refused(raw: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parsed(raw)
+
+
+def test_parse__fields() -> None:
+    assert parsed({"fields": ["status", "run_id"]}).fields == ("status", "run_id")
+
+
+@pytest.mark.parametrize(
+    ("http", "disabled"),
+    [
+        (None, False),
+        ({}, False),
+        ({"disable_webhooks": True}, True),
+        ({"disable_webhooks": None}, False),
+    ],
+)
+def test_parse__switched_off(http: Any, disabled: bool) -> None:
+    assert webhooks.parse("f", None, http=http, environ={}).disabled is disabled
+
+
+def test_parse__a_switch_that_is_neither() -> None:
+    with pytest.raises(ConfigError, match=r'"http.disable_webhooks" takes true or false'):
+        webhooks.parse("f", None, http={"disable_webhooks": "yes"}, environ={})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC
@@ -19,7 +19,7 @@ from trellis.domain.users import shown_kwargs
 from trellis.domain.webhooks import Webhooks
 from trellis.stream import encoder
 from trellis.telemetry import WEBHOOK_DELIVERED, WEBHOOK_FAILED, log
-from trellis_workers.webhooks import TOTAL_SECONDS, send
+from trellis_workers.webhooks import TOTAL_SECONDS, Refused, send
 
 #: How often to look for what other processes left: retries that are due, and ends that no worker saw.
 _LOOK_SECONDS = 1.0
@@ -70,7 +70,7 @@ class Deliverer:
         self._pool.shutdown(wait=False)
 
     def _main(self) -> None:
-        while not self._closing.is_set():
+        while not self._webhooks.disabled and not self._closing.is_set():
             self._awake.wait(_LOOK_SECONDS * random.uniform(0.75, 1.25))
             self._awake.clear()
             try:
@@ -106,21 +106,29 @@ class Deliverer:
             self._free.release()
 
     def _attempt(self, delivery: Delivery) -> None:
-        with self._engine.begin() as tx:
-            values = outbox.final_values(tx, delivery.payload)
+        values = self._values(delivery)
         send(
             self._webhooks,
             url=delivery.url,
             run_id=delivery.run_id,
-            body=body(delivery, values),
+            body=body(delivery, values, fields=self._webhooks.fields),
             at=delivery.now.timestamp(),
         )
         with self._engine.begin() as tx:
             outbox.delivered(tx, delivery)
         log().info(WEBHOOK_DELIVERED, run_id=delivery.run_id, attempt=delivery.attempt)
 
+    def _values(self, delivery: Delivery) -> Any:
+        if self._webhooks.fields is not None and "values" not in self._webhooks.fields:
+            return None
+        with self._engine.begin() as tx:
+            return outbox.final_values(tx, delivery.payload)
+
     def _failed(self, delivery: Delivery, error: Exception) -> None:
         pause = self._pause(delivery.attempt)
+        if isinstance(error, Refused) and pause is not None:
+            asked = min(error.pause_seconds, _LONGEST_PAUSE_SECONDS)
+            pause = None if error.is_final else max(pause, asked)
         reason = f"{type(error).__name__}: {error}"[:1000].replace("\0", "\ufffd")
         log().warning(
             WEBHOOK_FAILED, run_id=delivery.run_id, attempt=delivery.attempt, error=reason
@@ -129,12 +137,14 @@ class Deliverer:
             outbox.failed(tx, delivery, error=reason, pause_seconds=pause)
 
 
-def body(delivery: Delivery, values: Any) -> bytes:
-    """What the receiver gets: the run, when it ran, its values, and its error if it has one."""
+def body(delivery: Delivery, values: Any, *, fields: Container[str] | None) -> bytes:
+    """What the receiver gets: the run, when it ran, its values, and its error if it has one; None: all of that."""
     told = {**delivery.payload, "kwargs": shown_kwargs(delivery.payload["kwargs"])}
     error = told.pop("error", None)
     told["webhook_sent_at"] = delivery.now.astimezone(UTC).isoformat(timespec="microseconds")
     told["values"] = values
     if error is not None:
         told["error"] = error
-    return encoder.dumps(told)
+    return encoder.dumps(
+        {name: value for name, value in told.items() if fields is None or name in fields}
+    )

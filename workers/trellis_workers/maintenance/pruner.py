@@ -1,4 +1,4 @@
-"""Delete what is past its time, in small batches: threads, store items, idempotency keys, delivered webhooks."""
+"""End what is past its time, in small batches: threads, store items, idempotency keys, delivered webhooks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,33 @@ from sqlalchemy import Engine
 
 from trellis.db import idempotency, runs, store, webhooks
 
+#: Threads that are locked at once.
+_AT_ONCE = 50
+
 
 def prune(engine: Engine) -> int:
     """Delete one batch of each. Returns how many."""
     with engine.begin() as tx:
-        threads = runs.delete_expired_threads(tx)
-    with engine.begin() as tx:
-        items = store.sweep(tx, limit=1000)
+        threads = runs.delete_temporary_threads(tx)
     with engine.begin() as tx:
         keys = idempotency.sweep(tx, limit=1000) + webhooks.sweep(tx, limit=1000)
-    return threads + items + keys
+    return threads + keys
+
+
+def expire(engine: Engine, *, limit: int) -> int:
+    """Delete at most so many threads past their time to live, or their history. Returns how many."""
+    expired = 0
+    while expired < limit:
+        batch = min(_AT_ONCE, limit - expired)
+        with engine.begin() as tx:
+            found = runs.expire_threads(tx, limit=batch)
+        expired += found
+        if found < batch:
+            break
+    return expired
+
+
+def prune_store(engine: Engine) -> int:
+    """Delete one batch of store items. Returns how many."""
+    with engine.begin() as tx:
+        return store.sweep(tx, limit=1000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trellis.db.checkpoints.cache import Cache, Place
@@ -50,13 +50,31 @@ def load(tx: Tx, keys: Sequence[Key], *, cache: Cache | None = None) -> list[Sto
 
     None stands for a checkpoint that is not there. What `cache` holds is not read again.
     """
-    if not keys:
-        return []
-    keys = [key._replace(thread_id=as_uuid(key.thread_id, what="thread_id")) for key in keys]
-    rows = execute(tx, "checkpoints", "read_checkpoints", columns(keys, Key._fields))
-    heads = {n - 1: head([*keys[n - 1][:2], *rest]) for n, *rest in rows}
+    heads = _heads(tx, keys)
     stored = dict(zip(heads, fill(tx, list(heads.values()), cache=cache), strict=True))
     return [stored.get(n) for n in range(len(keys))]
+
+
+def load_values(
+    tx: Tx, keys: Sequence[Key], *, only: Container[str] | None = None
+) -> list[Stored | None]:
+    """
+    Read checkpoints with their channel values, without pending writes, in the order of `keys`.
+
+    `only` names the channels that are needed; None means all.
+    """
+    heads = _heads(tx, keys)
+    stored = dict(zip(heads, _with_chains(tx, list(heads.values()), only=only), strict=True))
+    return [stored.get(n) for n in range(len(keys))]
+
+
+def _heads(tx: Tx, keys: Sequence[Key]) -> dict[int, Stored]:
+    """By the key's place in `keys`; a checkpoint that is not there is missing."""
+    if not keys:
+        return {}
+    keys = [key._replace(thread_id=as_uuid(key.thread_id, what="thread_id")) for key in keys]
+    rows = execute(tx, "checkpoints", "read_checkpoints", columns(keys, Key._fields))
+    return {n - 1: head([*keys[n - 1][:2], *rest]) for n, *rest in rows}
 
 
 def head(row: Sequence[Any]) -> Stored:
@@ -67,18 +85,30 @@ def head(row: Sequence[Any]) -> Stored:
 
 def fill(tx: Tx, heads: Sequence[Stored], *, cache: Cache | None = None) -> list[Stored]:
     """Add the channel values and pending writes: two statements."""
+    filled = _with_chains(tx, heads, cache=cache)
+    writes = read_writes(tx, [each[:3] for each in heads])
+    return [each._replace(writes=writes[each[:3]]) for each in filled]
+
+
+def _with_chains(
+    tx: Tx,
+    heads: Sequence[Stored],
+    *,
+    cache: Cache | None = None,
+    only: Container[str] | None = None,
+) -> list[Stored]:
     wanted = {
         (each[:3], channel): ((each.thread_id, each.checkpoint_ns, channel), version)
         for each in heads
         for channel, version in blobs_of(each.body).items()
+        if only is None or channel in only
     }
     chains = read_chains(tx, wanted.values(), cache=cache)
-    writes = read_writes(tx, [each[:3] for each in heads])
     held: dict[tuple[str, str, str], dict[str, Chain]] = defaultdict(dict)
     for (where, channel), value in wanted.items():
         if value in chains:
             held[where][channel] = chains[value]
-    return [each._replace(chains=held[each[:3]], writes=writes[each[:3]]) for each in heads]
+    return [each._replace(chains=held[each[:3]]) for each in heads]
 
 
 def blobs_of(body: Mapping[str, Any]) -> dict[str, str]:

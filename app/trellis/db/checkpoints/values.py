@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.codec import as_uuid, unpack
-from trellis.db.checkpoints.load import Key, Stored, load
+from trellis.db.checkpoints.load import Key, Stored, load_values
 from trellis.db.engine import Tx
 from trellis.db.plain import to_plain
 from trellis.errors import TrellisError
@@ -22,22 +22,30 @@ _ROOT = "__root__"
 
 
 def plain_values(
-    tx: Tx, thread_ids: Sequence[str], *, state_channels: Mapping[str, StateChannels]
+    tx: Tx,
+    thread_ids: Sequence[str],
+    *,
+    state_channels: Mapping[str, StateChannels],
+    only: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """
     The values of each thread's newest root checkpoint. A thread without a checkpoint is missing from the answer.
 
     `state_channels` is by thread; None, or no entry, means every channel that LangGraph does not use for itself.
+    `only` names the values that are needed, so that large others are not read; they may be there all the same.
     A DeltaChannel is empty unless this very checkpoint stores its value: rebuilding it takes the graph's reducer.
     """
     keys = [Key(as_uuid(thread_id, what="thread_id"), "", None) for thread_id in thread_ids]
-    loaded = zip(thread_ids, load(tx, keys), strict=True)
+    if only is not None:
+        roots = (channel for channel in state_channels.values() if isinstance(channel, str))
+        only = {*only, *roots, _ROOT}
+    loaded = zip(thread_ids, load_values(tx, keys, only=only), strict=True)
     return {tid: _values(stored, state_channels.get(tid)) for tid, stored in loaded if stored}
 
 
 def plain_values_at(tx: Tx, key: Key, *, state_channels: StateChannels) -> Any:
     """The values of one checkpoint. None means that it is not there."""
-    [stored] = load(tx, [key])
+    [stored] = load_values(tx, [key])
     return None if stored is None else _values(stored, state_channels)
 
 

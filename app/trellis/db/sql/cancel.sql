@@ -6,6 +6,16 @@ SELECT 1
    AND tenant_id = %(tenant_id)s
    FOR UPDATE
 
+-- name: lock_threads
+-- Those that are there for clients, in one order.
+SELECT thread_id::text
+  FROM thread
+ WHERE thread_id = ANY(%(thread_ids)s::uuid[])
+   AND tenant_id = %(tenant_id)s
+   AND NOT temporary
+ ORDER BY thread_id
+   FOR UPDATE
+
 -- name: active
 -- The runs of a thread that are not over, oldest first. A statement of its own, so that it sees what happened while
 -- the lock was waited for.
@@ -28,6 +38,7 @@ SELECT run_id::text, thread_id::text
    AND status = ANY(%(statuses)s::text[])
    AND (%(thread_id)s::uuid IS NULL OR thread_id = %(thread_id)s::uuid)
    AND (%(run_ids)s::uuid[] IS NULL OR run_id = ANY(%(run_ids)s::uuid[]))
+   AND (%(assistant_id)s::uuid IS NULL OR assistant_id = %(assistant_id)s::uuid)
  ORDER BY thread_id, seq
 
 -- name: ask
@@ -107,7 +118,7 @@ RETURNING run.run_id::text
 -- Waits for writers that hold one of them.
 SELECT run_id::text, status
   FROM run
- WHERE thread_id = %(thread_id)s::uuid
+ WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid)
  ORDER BY run_id
    FOR UPDATE

@@ -41,9 +41,10 @@ RETURNING created_at, updated_at
 -- Accept a run on a thread made for it: by if_not_exists=create, or (temporary) for a stateless run. No row means
 -- that there is a thread with this id.
 WITH made AS (
-    INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary)
+    INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary, ttl_strategy, ttl_minutes, expires_at)
     VALUES (%(thread_id)s::uuid, %(tenant_id)s, 'busy', %(thread_metadata)s::jsonb, %(thread_config)s::jsonb,
-            %(temporary)s)
+            %(temporary)s, %(ttl_strategy)s, %(ttl_minutes)s::float8,
+            clock_timestamp() + %(ttl_minutes)s::float8 * interval '1 minute')
         ON CONFLICT (thread_id) DO NOTHING
     RETURNING thread_id
 )
@@ -345,16 +346,33 @@ UPDATE run
        FOR UPDATE SKIP LOCKED)
 RETURNING run_id::text, graph_id
 
--- name: expired_threads
--- Temporary threads whose result nobody can ask for any more, and threads past their time to live.
+-- name: expired_temporary_threads
+-- Threads of stateless runs whose result nobody can ask for any more.
 SELECT thread_id::text
   FROM thread
  WHERE expires_at < clock_timestamp()
-   AND (temporary OR ttl_strategy = 'delete')
+   AND temporary
    AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
  ORDER BY expires_at
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED
+
+-- name: expired_threads
+-- Threads past their time to live on which nothing runs. A claim takes the thread's lock, so nothing begins either.
+SELECT thread_id::text, ttl_strategy
+  FROM thread
+ WHERE expires_at < clock_timestamp()
+   AND NOT temporary
+   AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
+ ORDER BY expires_at
+ LIMIT %(limit)s
+   FOR UPDATE SKIP LOCKED
+
+-- name: disarm_threads
+-- Until the next run ends.
+UPDATE thread
+   SET expires_at = NULL
+ WHERE thread_id = ANY(%(thread_ids)s::uuid[])
 
 -- name: delete_threads
 WITH c AS (DELETE FROM checkpoint WHERE thread_id = ANY(%(thread_ids)s::uuid[])),

@@ -80,3 +80,41 @@ UPDATE thread
        state_updated_at = clock_timestamp(),
        expires_at = clock_timestamp() + ttl_minutes * interval '1 minute'
  WHERE thread_id = %(thread_id)s::uuid
+
+-- name: without_runs
+-- A statement of its own, after the threads were locked: it sees every run that was accepted by then.
+SELECT t.thread_id::text
+  FROM unnest(%(thread_ids)s::uuid[]) AS t (thread_id)
+ WHERE NOT EXISTS (SELECT 1
+                     FROM run
+                    WHERE run.thread_id = t.thread_id
+                      AND run.status IN ('pending', 'running'))
+
+-- name: copy
+-- As the source is when nothing runs on it, made just now; a time to live begins anew.
+INSERT INTO thread (thread_id, tenant_id, status, metadata, config, interrupts, error, ttl_strategy, ttl_minutes,
+                    expires_at, created_at, updated_at, state_updated_at)
+SELECT %(target)s::uuid, t.tenant_id, CASE t.status WHEN 'busy' THEN t.rest_status ELSE t.status END, t.metadata,
+       t.config, t.interrupts, t.error, t.ttl_strategy, t.ttl_minutes,
+       at.now + t.ttl_minutes * interval '1 minute', at.now, at.now, at.now
+  FROM thread t
+ CROSS JOIN (SELECT clock_timestamp() AS now) AS at
+ WHERE t.thread_id = %(source)s::uuid
+RETURNING thread_id::text, created_at, updated_at, state_updated_at, metadata, status, config, error, interrupts,
+          ttl_strategy, ttl_minutes, expires_at
+
+-- name: storage
+-- Rows and their bytes as stored, before Postgres compresses them. Small values are part of their checkpoint.
+SELECT c.n AS checkpoint_count, c.bytes AS checkpoint_bytes, w.n AS write_count, w.bytes AS write_bytes, v.by_channel
+  FROM (SELECT count(*) AS n, coalesce(sum(octet_length(body) + octet_length(metadata::text)), 0)::bigint AS bytes
+          FROM checkpoint
+         WHERE thread_id = %(thread_id)s::uuid) AS c,
+       (SELECT count(*) AS n, coalesce(sum(octet_length(data)), 0)::bigint AS bytes
+          FROM checkpoint_write
+         WHERE thread_id = %(thread_id)s::uuid) AS w,
+       (SELECT coalesce(json_object_agg(channel, json_build_object('versions', versions, 'bytes', bytes)
+                                        ORDER BY channel), '{}') AS by_channel
+          FROM (SELECT channel, count(*) AS versions, sum(octet_length(data))::bigint AS bytes
+                  FROM checkpoint_blob
+                 WHERE thread_id = %(thread_id)s::uuid
+                 GROUP BY channel) AS each_channel) AS v

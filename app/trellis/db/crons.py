@@ -1,0 +1,163 @@
+"""Rows of crons: made and changed by services, fired by whichever worker looks first.
+
+Lock order: thread, cron, run. Time is the database's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, cast
+
+import orjson
+from sqlalchemy import Select, column, func, select, table
+from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
+from sqlalchemy.types import Boolean, DateTime, Text
+
+from trellis.db import queries
+from trellis.db.engine import Tx
+from trellis.db.queries import Row
+from trellis.domain.pages import Page
+
+_CRON = table(
+    "cron",
+    column("cron_id", UUID(as_uuid=False)),
+    column("tenant_id", Text),
+    column("assistant_id", UUID(as_uuid=False)),
+    column("thread_id", UUID(as_uuid=False)),
+    column("schedule", Text),
+    column("timezone", Text),
+    column("end_time", DateTime),
+    column("next_run_at", DateTime),
+    column("enabled", Boolean),
+    column("on_run_completed", Text),
+    column("metadata", JSONB),
+    column("payload", JSON),
+    column("created_at", DateTime),
+    column("updated_at", DateTime),
+)
+_IDS = ("cron_id", "assistant_id", "thread_id")
+_SHOWN = [
+    *(_CRON.c[name].cast(Text).label(name) for name in _IDS),
+    *(col for name, col in _CRON.c.items() if name not in (*_IDS, "tenant_id", "end_time")),
+]
+_JSON = ("metadata", "payload", "run")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """Which crons are meant. Empty conditions mean all."""
+
+    assistant_id: str | None = None
+    thread_id: str | None = None
+    enabled: bool | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+_rows = partial(queries.rows, "crons")
+_row = partial(queries.row, "crons")
+_change = partial(queries.change, "crons")
+
+
+def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, **{name: orjson.dumps(values[name]).decode() for name in _JSON}}
+
+
+def hold_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> bool:
+    """Keep an assistant from being deleted until the commit. False means that the tenant has none with this id."""
+    return bool(_row(tx, "hold_assistant", tenant_id=tenant_id, assistant_id=assistant_id))
+
+
+def hold_thread(tx: Tx, tenant_id: str, thread_id: str) -> bool:
+    """Keep a thread from being deleted until the commit. False means that the tenant has none with this id."""
+    return bool(_row(tx, "hold_thread", tenant_id=tenant_id, thread_id=thread_id))
+
+
+def now(tx: Tx) -> datetime:
+    """The database's clock."""
+    return cast(datetime, cast(Row, _row(tx, "now"))["now"])
+
+
+def insert(tx: Tx, tenant_id: str, values: Mapping[str, Any]) -> Row:
+    """Make a cron."""
+    return cast(Row, _row(tx, "insert", tenant_id=tenant_id, **_encoded(values)))
+
+
+def get(tx: Tx, tenant_id: str, cron_id: str) -> Row | None:
+    """The cron; None means there is none, or it belongs to somebody else."""
+    return _row(tx, "get", tenant_id=tenant_id, cron_id=cron_id)
+
+
+def lock(tx: Tx, tenant_id: str, cron_id: str) -> Row | None:
+    """The cron, locked until the commit, and what time it is."""
+    return _row(tx, "lock", tenant_id=tenant_id, cron_id=cron_id)
+
+
+def update(tx: Tx, tenant_id: str, values: Mapping[str, Any]) -> Row:
+    """Change a locked cron."""
+    return cast(Row, _row(tx, "update", tenant_id=tenant_id, **_encoded(values)))
+
+
+def delete(tx: Tx, tenant_id: str, cron_id: str) -> bool:
+    """Delete a cron; its runs stay. False means there is none."""
+    return bool(_change(tx, "delete", tenant_id=tenant_id, cron_id=cron_id))
+
+
+def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
+    """One page of the crons that match; those without the sorted value come last."""
+    order, tie = _CRON.c[page.sort_by], _CRON.c.cron_id
+    statement = _matching(select(*_SHOWN), tenant_id, query).order_by(
+        *(
+            (order.asc().nulls_last(), tie.asc())
+            if page.sort_order == "asc"
+            else (order.desc().nulls_last(), tie.desc())
+        )
+    )
+    found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
+    return cast("Sequence[Row]", found)
+
+
+def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
+    """How many crons match."""
+    statement = _matching(select(func.count()).select_from(_CRON), tenant_id, query)
+    return cast(int, tx.execute(statement).scalar_one())
+
+
+def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+    statement = statement.where(_CRON.c.tenant_id == tenant_id)
+    if query.assistant_id is not None:
+        statement = statement.where(_CRON.c.assistant_id == query.assistant_id)
+    if query.thread_id is not None:
+        statement = statement.where(_CRON.c.thread_id == query.thread_id)
+    if query.enabled is not None:
+        statement = statement.where(_CRON.c.enabled == query.enabled)
+    if query.metadata:
+        statement = statement.where(_CRON.c.metadata.contains(query.metadata))
+    return statement
+
+
+# Firing: any process may, no leader
+
+
+def due(tx: Tx, *, limit: int) -> Sequence[Row]:
+    """Crons to be fired, of all tenants: candidates for `take`, one transaction each."""
+    return _rows(tx, "due", limit=limit)
+
+
+def take(tx: Tx, cron_id: str, thread_id: str | None) -> Row | None:
+    """A cron that is due, locked with its thread. None means that somebody else is at it, or has fired it."""
+    if thread_id is not None and not _row(tx, "take_thread", thread_id=thread_id):
+        return None
+    return _row(tx, "take", cron_id=cron_id)
+
+
+def stamp(tx: Tx, cron_id: str, run_id: str, *, tick: datetime | None) -> None:
+    """Note whose run it is. :raises IntegrityError: the tick has one already."""
+    _change(tx, "stamp", cron_id=cron_id, run_id=run_id, tick=tick)
+
+
+def advance(tx: Tx, cron_id: str, *, to: datetime | None, error: str | None) -> None:
+    """Set the next tick of a cron that was taken; None: it never comes again."""
+    _change(tx, "advance", cron_id=cron_id, next_run_at=to, error=error)

@@ -1,0 +1,246 @@
+"""Crons: create, read, change and find them, run one now, and fire those that are due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+from trellis.db import assistants as assistant_rows
+from trellis.db import crons as rows
+from trellis.db.cancel import Stopped
+from trellis.db.crons import Query
+from trellis.db.engine import Tx, is_conflict, is_unavailable
+from trellis.domain.crons import NewCron, Timing, changed_tick, first_tick, next_tick
+from trellis.domain.idempotency import Key
+from trellis.domain.ids import default_assistant_id, is_uuid, new_id
+from trellis.domain.new_run import NewRun
+from trellis.domain.pages import Page
+from trellis.errors import NotFound
+from trellis.runtime import Runtime
+from trellis.services import idempotency, runs, webhooks
+from trellis.services.runs import RunRow
+from trellis.telemetry import CRON_FAILED, CRON_FIRED, log
+
+Row = Mapping[str, Any]
+#: A run, what it was made of, and what it stopped: to be told after the commit.
+Accepted = tuple[RunRow, NewRun, Stopped]
+
+_NEW_RUN = frozenset(each.name for each in fields(NewRun))
+
+
+def create(
+    rt: Runtime, tenant_id: str, new: NewCron, *, key: Key | None = None
+) -> tuple[Row, bool]:
+    """
+    Make a cron, unless an earlier request with this key has: then its row as it was made, and True.
+
+    :raises Invalid: its schedule, its time zone or its webhook make no sense.
+    :raises NotFound: there is no such thread or assistant.
+    :raises Conflict: the key stands for another request.
+    """
+    webhooks.check(rt.manifest.webhooks, [new.run.webhook])
+    [row], is_replay = idempotency.once(
+        rt, tenant_id, key, lambda tx: [_make(rt, tx, tenant_id, new)]
+    )
+    return row, is_replay
+
+
+def _make(rt: Runtime, tx: Tx, tenant_id: str, new: NewCron) -> Row:
+    now = rows.now(tx)
+    due = first_tick(new.timing, now)
+    assistant_id = _hold(rt, tx, tenant_id, new.run.assistant_id, new.thread_id)
+    values = _values(new, cron_id=new_id(), assistant_id=assistant_id)
+    return rows.insert(
+        tx, tenant_id, {**values, "thread_id": new.thread_id, "next_run_at": due, "now": now}
+    )
+
+
+def _hold(rt: Runtime, tx: Tx, tenant_id: str, given: str, thread_id: str | None) -> str:
+    """The id of the assistant. It and the thread are there until the commit."""
+    assistant_id = given
+    if given in rt.manifest.graphs:
+        assistant_id = default_assistant_id(given, tenant_id)
+        assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[given])
+    if not is_uuid(assistant_id) or not rows.hold_assistant(tx, tenant_id, assistant_id):
+        raise NotFound(f"Assistant '{given[:200]}' not found")
+    if thread_id is not None and not rows.hold_thread(tx, tenant_id, thread_id):
+        raise NotFound(
+            f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the "
+            "thread hasn't been deleted or expired."
+        )
+    return assistant_id
+
+
+def _values(new: NewCron, *, cron_id: str, assistant_id: str) -> Mapping[str, Any]:
+    """The columns that a client decides about."""
+    return {
+        "cron_id": cron_id,
+        "assistant_id": assistant_id,
+        **asdict(new.timing),
+        "on_run_completed": new.on_run_completed,
+        "metadata": new.metadata,
+        "payload": _shown(new.payload, assistant_id=assistant_id, cron_id=cron_id),
+        "run": asdict(replace(new.run, assistant_id=assistant_id)),
+    }
+
+
+def _shown(payload: Mapping[str, Any], *, assistant_id: str, cron_id: str) -> Mapping[str, Any]:
+    """The body as it was sent, with what the server knows by now."""
+    config = payload.get("config") or {}
+    configurable = {**(config.get("configurable") or {}), "cron_id": cron_id}
+    return {
+        **payload,
+        "assistant_id": assistant_id,
+        "config": {**config, "configurable": configurable},
+    }
+
+
+def get(rt: Runtime, tenant_id: str, cron_id: str) -> Row:
+    """A cron. :raises NotFound:"""
+    with rt.autocommit.connect() as tx:
+        row = rows.get(tx, tenant_id, cron_id)
+    if row is None:
+        raise NotFound("Not Found")
+    return row
+
+
+def patch(
+    rt: Runtime,
+    tenant_id: str,
+    cron_id: str,
+    change: Callable[[Row], NewCron],
+    *,
+    webhook: str | None,
+) -> Row:
+    """
+    Make a cron what `change` says when it is given what the cron is now. `webhook` is one that is new.
+
+    :raises NotFound: there is no such cron.
+    :raises Invalid: what it would be makes no sense.
+    """
+    webhooks.check(rt.manifest.webhooks, [webhook])
+    with rt.engine.begin() as tx:
+        before = rows.lock(tx, tenant_id, cron_id)
+        if before is None:
+            raise NotFound(f"Cron '{cron_id}' not found")
+        new = change(before)
+        due = changed_tick(
+            new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
+        )
+        values = _values(new, cron_id=cron_id, assistant_id=before["assistant_id"])
+        return rows.update(tx, tenant_id, {**values, "next_run_at": due})
+
+
+def _timing(row: Row) -> Timing:
+    return Timing(**{each.name: row[each.name] for each in fields(Timing)})
+
+
+def delete(rt: Runtime, tenant_id: str, cron_id: str) -> None:
+    """Delete a cron; its runs stay. :raises NotFound:"""
+    with rt.engine.begin() as tx:
+        if not rows.delete(tx, tenant_id, cron_id):
+            raise NotFound("Not Found")
+
+
+def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
+    """A page of the crons that match."""
+    with rt.autocommit.connect() as tx:
+        return rows.search(tx, tenant_id, query=query, page=page)
+
+
+def count(rt: Runtime, tenant_id: str, *, query: Query) -> int:
+    """How many crons match."""
+    with rt.autocommit.connect() as tx:
+        return rows.count(tx, tenant_id, query=query)
+
+
+# Running
+
+
+def run_now(
+    rt: Runtime, tenant_id: str, cron_id: str, *, key: Key | None = None
+) -> tuple[RunRow, bool]:
+    """
+    Run a cron once more, enabled or not, unless an earlier request with this key has: then its run, and True.
+
+    The cron's ticks stay as they are.
+
+    :raises NotFound: there is no such cron, or its assistant is gone.
+    :raises Conflict: its thread is busy and the strategy is to reject, or the key stands for another request.
+    """
+    made: list[Accepted] = []
+
+    def make(tx: Tx) -> list[RunRow]:
+        made.append(_run_now(rt, tx, tenant_id, cron_id))
+        return [made[0][0]]
+
+    [run], is_replay = idempotency.once(rt, tenant_id, key, make)
+    for accepted in made:
+        runs.tell(rt, *accepted)
+    return run, is_replay
+
+
+def _run_now(rt: Runtime, tx: Tx, tenant_id: str, cron_id: str) -> Accepted:
+    row = rows.get(tx, tenant_id, cron_id)
+    if row is None:
+        raise NotFound("Not Found")
+    return _accept(rt, tx, row, tick=None)
+
+
+def _accept(rt: Runtime, tx: Tx, row: Row, *, tick: datetime | None) -> Accepted:
+    # Written by an older or a newer version too: what this one does not know cannot be honoured by it.
+    known = {name: value for name, value in row["run"].items() if name in _NEW_RUN}
+    new = replace(
+        NewRun(**known),
+        metadata=row["metadata"],
+        thread_metadata={} if row["thread_id"] else row["metadata"],
+        cron_id=row["cron_id"],
+    )
+    run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
+    rows.stamp(tx, row["cron_id"], run["run_id"], tick=tick)
+    return run, new, stopped
+
+
+def fire(rt: Runtime, *, limit: int = 100) -> int:
+    """
+    Run every cron that is due, whoever else does the same at this moment. Returns how many ticks are done with.
+
+    Ticks that were missed because nobody looked are made up for by one run.
+    """
+    with rt.autocommit.connect() as tx:
+        found = rows.due(tx, limit=limit)
+    return sum(_fire(rt, row["cron_id"], row["thread_id"]) for row in found)
+
+
+def _fire(rt: Runtime, cron_id: str, thread_id: str | None) -> bool:
+    """Run and next tick in one transaction. What goes wrong with one cron does not concern the others."""
+    try:
+        with rt.engine.begin() as tx:
+            row = rows.take(tx, cron_id, thread_id)
+            if row is None:
+                return False
+            made, error = _try(rt, tx, row)
+            due = next_tick(_timing(row), row["now"])
+            rows.advance(tx, cron_id, to=due, error=error)
+    except Exception as failure:
+        log().warning(CRON_FAILED, cron_id=cron_id, error=str(failure).split("\n")[0])
+        return False
+    if made is not None:
+        runs.tell(rt, *made)
+        log().info(CRON_FIRED, cron_id=cron_id, run_id=made[0]["run_id"])
+    return True
+
+
+def _try(rt: Runtime, tx: Tx, row: Row) -> tuple[Accepted | None, str | None]:
+    """Accept the run of a tick. A tick that cannot be honoured is passed over; the text says why."""
+    try:
+        with tx.begin_nested():
+            return _accept(rt, tx, row, tick=row["next_run_at"]), None
+    except Exception as error:
+        if is_unavailable(error) or is_conflict(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".split("\n")[0][:1000]
+        log().warning(CRON_FAILED, cron_id=row["cron_id"], error=reason)
+        return None, reason.replace("\0", "\ufffd")
