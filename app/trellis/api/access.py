@@ -18,6 +18,7 @@ from uuid import UUID
 import orjson
 from flask import Response, g, request
 
+from trellis import telemetry
 from trellis.api import body
 from trellis.api.current import rt, who
 from trellis.auth.request import Request
@@ -36,7 +37,7 @@ WHO = "trellis.who"
 OPEN = frozenset({"/", "/ok", "/info", "/metrics", "/docs", "/openapi.json"})
 
 #: How the rows that an event is about are found.
-Target = Literal["path", "search", "run"]
+Target = Literal["path", "search", "run", "made", "store"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +47,11 @@ class Rule:
     resource: str
     action: str
     fields: tuple[str, ...] = ()  #: of the body: told to the handler, and taken back from it
-    kwargs: bool = False  #: the rest of the body is told as `kwargs`
+    rest: str | None = None  #: the name under which the rest of the body is told
     target: Target = "path"
     each: bool = False  #: the body is a list, and every item an event
+    flag: str | None = None  #: only if the query string says so
+    hidden: str = "Thread or assistant not found."  #: what is said of a run's thread
 
 
 _READ = Rule(resource="threads", action="read")
@@ -56,7 +59,7 @@ _UPDATE = Rule(resource="threads", action="update")
 _SEARCHED = ("metadata", "values", "status", "limit", "offset", "ids", "thread_id")
 _SEARCH = Rule(resource="threads", action="search", fields=_SEARCHED, target="search")
 _ASKED = ("assistant_id", "metadata", "multitask_strategy", "if_not_exists", "after_seconds")
-_RUN = Rule(resource="threads", action="create_run", fields=_ASKED, kwargs=True, target="run")
+_RUN = Rule(resource="threads", action="create_run", fields=_ASKED, rest="kwargs", target="run")
 _RUN_ASSISTANT = Rule(resource="assistants", action="read", fields=("assistant_id",), target="run")
 _CREATE_RUN = (_RUN, _RUN_ASSISTANT)
 _READ_ASSISTANT = Rule(resource="assistants", action="read")
@@ -67,6 +70,30 @@ _SEARCH_ASSISTANTS = Rule(
     target="search",
 )
 
+_SETTINGS = ("graph_id", "config", "context", "metadata", "name")
+_UPDATE_ASSISTANT = Rule(resource="assistants", action="update", fields=_SETTINGS)
+_CREATE_CRON = Rule(
+    resource="crons",
+    action="create",
+    fields=("schedule", "metadata", "end_time"),
+    rest="payload",
+    target="made",
+)
+_CRON_THREAD = Rule(
+    resource="threads",
+    action="read",
+    target="run",
+    hidden="Thread with ID '{}' not found. Please verify the ID is correct and the thread hasn't been "
+    "deleted or expired.",
+)
+_UPDATE_CRON = Rule(resource="crons", action="update", fields=("schedule", "metadata", "end_time"))
+_SEARCH_CRONS = Rule(
+    resource="crons",
+    action="search",
+    fields=("assistant_id", "thread_id", "metadata", "limit", "offset"),
+    target="search",
+)
+
 #: By endpoint. A test compares it with the routes.
 RULES: Mapping[str, Sequence[Rule]] = {
     "assistants.get": [_READ_ASSISTANT],
@@ -74,6 +101,62 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "assistants.graph_schemas": [_READ_ASSISTANT],
     "assistants.search": [_SEARCH_ASSISTANTS],
     "assistants.count": [_SEARCH_ASSISTANTS],
+    "assistants.subgraph": [_READ_ASSISTANT],
+    "assistants.subgraphs": [_READ_ASSISTANT],
+    "assistants.versions": [_READ_ASSISTANT],
+    "assistants.create": [
+        Rule(
+            resource="assistants",
+            action="create",
+            fields=("assistant_id", "if_exists", *_SETTINGS),
+            target="search",
+        )
+    ],
+    "assistants.patch": [_UPDATE_ASSISTANT],
+    "assistants.set_latest": [Rule(resource="assistants", action="update")],
+    "assistants.delete": [
+        Rule(resource="assistants", action="delete"),
+        Rule(resource="threads", action="delete", target="search", flag="delete_threads"),
+    ],
+    "crons.create": [_CREATE_CRON, _RUN_ASSISTANT],
+    "crons.create_on_thread": [_CREATE_CRON, _RUN_ASSISTANT, _CRON_THREAD],
+    "crons.get": [Rule(resource="crons", action="read")],
+    "crons.patch": [_UPDATE_CRON],
+    "crons.run": [Rule(resource="crons", action="update")],
+    "crons.delete": [Rule(resource="crons", action="delete")],
+    "crons.search": [_SEARCH_CRONS],
+    "crons.count": [_SEARCH_CRONS],
+    "store.put": [
+        Rule(resource="store", action="put", fields=("key", "value", "index"), target="store")
+    ],
+    "store.get": [Rule(resource="store", action="get", target="store")],
+    "store.delete": [Rule(resource="store", action="delete", fields=("key",), target="store")],
+    "store.search": [
+        Rule(
+            resource="store",
+            action="search",
+            fields=("filter", "limit", "offset", "query"),
+            target="store",
+        )
+    ],
+    "store.namespaces": [
+        Rule(
+            resource="store",
+            action="list_namespaces",
+            fields=("suffix", "max_depth", "limit", "offset"),
+            target="store",
+        )
+    ],
+    "threads.copy": [_READ, Rule(resource="threads", action="create", target="made")],
+    "threads.prune": [
+        Rule(
+            resource="threads",
+            action="delete",
+            fields=("thread_ids", "strategy"),
+            target="search",
+        )
+    ],
+    "threads.storage": [_READ],
     "threads.create": [
         Rule(
             resource="threads",
@@ -104,6 +187,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "runs.create_batch": [replace(rule, each=True) for rule in _CREATE_RUN],
     "runs.list_": [_READ, Rule(resource="threads", action="search")],
     "runs.get": [_READ],
+    "runs.webhook": [_READ],
     "runs.get_stateless": [_READ],
     "runs.join": [_READ],
     "runs.join_stateless": [_READ],
@@ -127,7 +211,9 @@ _NAMED: Mapping[str, Resource] = {
     "assistant_id": "assistants",
     "cron_id": "crons",
 }
-_HIDDEN_RUN = "Thread or assistant not found."
+_NO_FILTER = (
+    "a filter was returned for the store: rewrite value['namespace'] in @auth.on.store instead"
+)
 
 
 def check() -> None:
@@ -151,13 +237,15 @@ def check() -> None:
     if endpoint not in RULES:
         raise Denied(f"No rule says who may use {request.url_rule.rule}", status=403)
     for rule in RULES[endpoint]:
-        if rt().access.decides(rule.resource, rule.action):
+        is_meant = rule.flag is None or body.flag(rule.flag)
+        if is_meant and rt().access.decides(rule.resource, rule.action):
             _apply(rule)
 
 
 def verify(response: Response) -> Response:
     """Hold back an answer for which a filter was not looked at."""
     forgotten = g.get("conditions", {}).keys() - g.get("asked", frozenset())
+    forgotten |= {"store"} if "namespace" in g and "store" not in g.get("asked", ()) else set()
     if forgotten and response.status_code < 400:
         raise RuntimeError(f"{request.endpoint} ignores the filter on {sorted(forgotten)}")
     return response
@@ -207,15 +295,17 @@ def _apply(rule: Rule) -> None:
             rt().access.decide(who(), resource=rule.resource, action=rule.action, value=value)
         )
         _take_back(rule, given, value)
-        if rule.target == "run" and rule.kwargs:
+        if rule.action == "create_run" or rule.target == "made":
             g.stamps = [*g.get("stamps", []), _stamp(orjson.loads(told), value["metadata"])]
+        if rule.target == "store":
+            g.namespace = tuple(value["namespace"] or ())
         if found is not None:
             _enforce(rule, found, given)
 
 
 def _given(rule: Rule) -> Iterator[dict[str, Any]]:
     """The objects that were sent: the body, or each of its items. What is of another shape is for the view to refuse."""
-    if not (rule.fields or rule.kwargs):
+    if not (rule.fields or rule.rest):
         yield {}
         return
     if "body" not in g:
@@ -239,11 +329,24 @@ def _value(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
         value[f"{rule.resource[:-1]}_id"] = value[f"{rule.resource[:-1]}_id"] or UUID(new_id())
     if rule.action == "update" and "action" in request.args:
         value["action"] = request.args["action"]
-    if rule.kwargs:
-        rest = {key: item for key, item in given.items() if key not in rule.fields}
+    if rule.action == "create_run":
         value |= {"run_id": None, "status": "pending", "prevent_insert_if_inflight": False}
-        value["kwargs"] = rest
+    if rule.resource == "crons" and rule.action == "create":
+        value |= {"cron_id": None, "user_id": who().identity}
+    if rule.rest:
+        value[rule.rest] = {key: item for key, item in given.items() if key not in rule.fields}
+    if rule.target == "store":
+        value |= {"namespace": _namespace(given), "key": given.get("key", request.args.get("key"))}
     return value
+
+
+def _namespace(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The namespace of an item, or the prefix of those that are looked for."""
+    if request.method == "GET":
+        return tuple(".".join(request.args.getlist("namespace")).split("."))
+    names = ("namespace", "namespace_prefix", "prefix")
+    sent = next((given[name] for name in names if given.get(name)), ())
+    return tuple(sent) if isinstance(sent, list) else ()
 
 
 def _as_uuid(name: str, given: Any) -> Any:
@@ -257,9 +360,10 @@ def _as_uuid(name: str, given: Any) -> Any:
 
 def _take_back(rule: Rule, given: dict[str, Any], value: Mapping[str, Any]) -> None:
     """What the handler made of the value is what was asked for."""
-    changed = {name: value.get(name) for name in rule.fields if name != "assistant_id"}
-    if rule.kwargs:
-        changed |= value["kwargs"]
+    kept = () if rule.action == "create" else ("assistant_id",)
+    changed = {name: value.get(name) for name in rule.fields if name not in kept}
+    if rule.rest:
+        changed |= value[rule.rest]
     for name, item in changed.items():
         # Metadata of another shape is for the view to refuse.
         is_sound = name != "metadata" or isinstance(given.get(name), dict | None)
@@ -288,6 +392,10 @@ def _enforce(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> None
             g.conditions = {**conditions, rule.resource: both}
         case "run":
             _enforce_run(rule, condition, given)
+        case "store":
+            # It has no metadata. To overlook that somebody wants it filtered would open it to everybody.
+            telemetry.log().error(telemetry.AUTH_FAILED, error=_NO_FILTER)
+            raise Denied("Forbidden", status=403)
 
 
 def _enforce_run(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> None:
@@ -301,7 +409,7 @@ def _enforce_run(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> 
         # For a thread that somebody else makes between this look and the insert.
         g.allowed = condition
     if named and _forbidden(cast(Resource, rule.resource), [named], condition):
-        raise NotFound(_HIDDEN_RUN)
+        raise NotFound(rule.hidden.format(named))
 
 
 def _is_hidden(condition: Condition) -> bool:

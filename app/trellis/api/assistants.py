@@ -42,6 +42,7 @@ def create() -> Response:
         config=_config(wanted.config),
         context=wanted.context,
         keep_existing=wanted.if_exists == "do_nothing",
+        allowed=condition("assistants"),
     )
     return wire.answer(wire.assistant(assistants.create(rt(), tenant_id(), new)))
 
@@ -69,7 +70,13 @@ def delete(assistant_id: str) -> Response:
     """Delete an assistant with its versions and crons, stop its runs, and delete its threads if asked to."""
     assistant_id = _assistant_id(assistant_id)
     with_threads = body.flag("delete_threads")
-    assistants.delete(rt(), tenant_id(), assistant_id, with_threads=with_threads)
+    assistants.delete(
+        rt(),
+        tenant_id(),
+        assistant_id,
+        with_threads=with_threads,
+        allowed=condition("threads") if with_threads else None,
+    )
     return Response(status=204)
 
 

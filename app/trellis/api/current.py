@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from flask import current_app, g, request
 
@@ -54,6 +55,18 @@ def signed(new: NewRun, n: int = 0) -> NewRun:
         stamp=stamps[n] if n < len(stamps) else {},
         headers=rt().manifest.http.configurable_headers.chosen(request.headers.items()),
     )
+
+
+def namespace(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The namespace that the request is about: as it was given, or as a handler has it."""
+    g.asked = g.get("asked", frozenset()) | {"store"}
+    found: tuple[str, ...] = g.get("namespace", given)
+    return found
+
+
+def stamp() -> Mapping[str, Any]:
+    """What marks the thing that the request makes as its creator's."""
+    return dict(g.stamps[0]) if g.get("stamps") else {}
 
 
 def request_id() -> str:

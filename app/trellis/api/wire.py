@@ -182,7 +182,7 @@ def cron(row: Row) -> dict[str, Any]:
         "cron_id": row["cron_id"],
         "assistant_id": row["assistant_id"],
         "thread_id": row["thread_id"],
-        "user_id": "",
+        "user_id": row["user_id"],
         "end_time": row["payload"].get("end_time"),
         "schedule": row["schedule"],
         "timezone": row["timezone"],

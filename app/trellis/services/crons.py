@@ -125,7 +125,9 @@ def patch(
         before = rows.lock(tx, tenant_id, cron_id)
         if before is None:
             raise NotFound(f"Cron '{cron_id}' not found")
-        new = change(before)
+        changed = change(before)
+        # Whoever changes it: its runs stay those of who made it.
+        new = replace(changed, run=replace(changed.run, user=before["user"]))
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )

@@ -179,9 +179,9 @@ def _holding(tx: Tx, tenant_id: str, query: Query, page: Page | None) -> Iterato
         )
 
 
-def copy(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
+def copy(rt: Runtime, tenant_id: str, thread_id: str, *, metadata: Mapping[str, Any]) -> Row:
     """
-    Make a thread with the state and the history of another, without its runs.
+    Make a thread with the state and the history of another, without its runs; `metadata` marks it.
 
     :raises Conflict: there is no such thread, or it changes right now.
     """
@@ -194,16 +194,30 @@ def copy(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
             )
         row = threads.copy(tx, thread_id, target := new_id())
         copy_thread(tx, thread_id, target)
+        if metadata:
+            marked = threads.patch(tx, tenant_id, thread_id=target, metadata=metadata, ttl=None)
+            row = marked or row
     return row
 
 
-def prune(rt: Runtime, tenant_id: str, thread_ids: Sequence[str], *, strategy: str) -> int:
+def prune(
+    rt: Runtime,
+    tenant_id: str,
+    thread_ids: Sequence[str],
+    *,
+    strategy: str,
+    allowed: Condition | None = None,
+) -> int:
     """
     Delete threads whatever runs on them, or (`keep_latest`) the history of those on which nothing runs.
 
-    Returns how many that were. Threads that are not there are left out.
+    Returns how many that were. Threads that are not there, or not `allowed`, are left out.
     """
-    ids = sorted(set(thread_ids))
+    hidden: set[str] = set()
+    if allowed is not None:
+        with rt.autocommit.connect() as tx:
+            hidden = forbidden(tx, tenant_id, "threads", thread_ids, allowed)
+    ids = sorted(set(thread_ids) - hidden)
     batches = [
         ids[start : start + _PRUNED_AT_ONCE] for start in range(0, len(ids), _PRUNED_AT_ONCE)
     ]

@@ -27,6 +27,8 @@ from trellis.stream.reader import Reader
 AUTH_PROJECT = Path(__file__).with_name("project") / "langgraph.auth.json"
 KEYS = {"alice": ("acme", "key-of-alice"), "bob": ("other", "key-of-bob")}
 
+CRON = {"assistant_id": "echo", "schedule": "0 0 1 1 *"}
+
 #: What each route needs to be sent so that only its ids can be wrong with it.
 RUN = {"assistant_id": "echo", "input": {"value": "x"}}
 BODIES: Mapping[str, Any] = {
@@ -36,6 +38,11 @@ BODIES: Mapping[str, Any] = {
     "threads.patch": {"metadata": {"a": 1}},
     "state.find": {"checkpoint": {"checkpoint_ns": ""}},
     "state.search_history": {},
+    "assistants.patch": {"name": "his"},
+    "assistants.set_latest": {"version": 1},
+    "assistants.versions": {},
+    "crons.create_on_thread": CRON,
+    "crons.patch": {"schedule": "1 1 1 1 *"},
     "state.patch": {"metadata": {"a": 1}},
     "state.update": {"values": {"value": "y"}},
     "state.update_many": {"supersteps": [{"updates": [{"values": {}, "as_node": "shout"}]}]},
@@ -48,6 +55,14 @@ NEW = frozenset(
         "runs.create_stateless_and_stream",
         "runs.create_stateless_and_wait",
         "threads.create",
+        "assistants.create",
+        "crons.create",
+        # What a namespace is, the handlers alone decide.
+        "store.put",
+        "store.get",
+        "store.delete",
+        "store.search",
+        "store.namespaces",
     }
 )
 #: Routes that answer for many things.
@@ -57,7 +72,11 @@ MANY: Mapping[str, Any] = {
     "runs.cancel_many": {"status": "all"},
     "threads.count": {},
     "threads.search": {},
+    "crons.count": {},
+    "crons.search": {},
 }
+#: Routes that name what they are about in their bodies.
+NAMING = frozenset({"threads.prune"})
 
 
 def routes() -> list[tuple[str, str, str]]:
@@ -165,8 +184,9 @@ def ids(rt: Runtime) -> Mapping[str, str]:
             ),
             {"thread_id": thread_id},
         ).scalar_one()
+    cron_id = alice.post("/runs/crons", CRON)["cron_id"]
     named = {"thread_id": thread_id, "run_id": run_id, "assistant_id": assistant_id}
-    return {**named, "checkpoint_id": "1"}
+    return {**named, "cron_id": cron_id, "checkpoint_id": "1", "namespace": "x"}
 
 
 def path_of(rule: str, ids: Mapping[str, str]) -> str:
@@ -213,9 +233,8 @@ def test_route__is_the_same_for_what_is_not_there(
     assert theirs.status_code == nobodys.status_code
     named = nobodys.data
     for name, id_ in missing.items():
-        named = (
-            named.replace(id_.encode(), ids[name].encode()) if name != "checkpoint_id" else named
-        )
+        if len(id_) == 36:
+            named = named.replace(id_.encode(), ids[name].encode())
     assert theirs.data == named
 
 
@@ -242,7 +261,7 @@ def test_rules__every_route_is_in_one_of_the_tables(app: Flask) -> None:
 
     assert set(access.RULES) == endpoints
     assert {endpoint for endpoint, _, _ in CLOSED if endpoint not in dict.fromkeys(NEW)} == (
-        {endpoint for endpoint, _, _ in WITH_IDS} | set(MANY)
+        {endpoint for endpoint, _, _ in WITH_IDS} | set(MANY) | NAMING
     )
 
 
@@ -297,6 +316,85 @@ def test_api_key__beside_another_credential(app: Flask, people: Callers) -> None
     headers = {"X-Api-Key": "lsv2_of_langsmith", "Authorization": "Bearer key-of-alice"}
 
     assert app.test_client().post("/threads", json={}, headers=headers).status_code == 200
+
+
+def test_prune__leaves_what_is_somebody_elses(people: Callers, ids: Mapping[str, str]) -> None:
+    pruned = people["bob"].post("/threads/prune", {"thread_ids": [ids["thread_id"]]})
+
+    assert pruned == {"pruned_count": 0}
+    assert people["alice"]("GET", f"/threads/{ids['thread_id']}").status_code == 200
+
+
+def test_cron__with_what_is_somebody_elses(people: Callers, ids: Mapping[str, str]) -> None:
+    wanted = {**CRON, "assistant_id": ids["assistant_id"]}
+
+    assert people["bob"]("POST", "/runs/crons", wanted).status_code == 404
+    assert people["bob"].post("/runs/crons", CRON)["cron_id"]
+
+
+def test_store__is_not_shared(people: Callers) -> None:
+    for name in ("alice", "bob"):
+        put = {"namespace": ["m"], "key": "k", "value": {"of": name}}
+        assert people[name]("PUT", "/store/items", put).status_code == 204
+
+    for name in ("alice", "bob"):
+        item = people[name]("GET", "/store/items?namespace=m&key=k").get_json()
+        assert item["value"] == {"of": name}
+        [found] = people[name].post("/store/items/search", {"namespace_prefix": []})["items"]
+        assert found["value"] == {"of": name}
+        assert len(people[name].post("/store/namespaces", {})["namespaces"]) == 1
+    gone = people["alice"]("DELETE", "/store/items", {"namespace": ["m"], "key": "k"})
+    assert gone.status_code == 204
+    assert people["alice"]("GET", "/store/items?namespace=m&key=k").get_json() is None
+    assert people["bob"]("GET", "/store/items?namespace=m&key=k").get_json() is not None
+
+
+@only_owners
+def test_store__shows_the_namespace_that_the_handler_made(people: Callers) -> None:
+    """An identity with periods is one label, though a path of labels is written with periods."""
+    name = "plain"
+    people[name]("PUT", "/store/items", {"namespace": ["n"], "key": "k", "value": {"a": 1}})
+
+    item = people[name]("GET", "/store/items?namespace=n&key=k").get_json()
+
+    assert item["namespace"] == ["justastring", "n"]
+
+
+@only_owners
+def test_cron__is_of_who_made_it(people: Callers, rt: Runtime) -> None:
+    cron = people["alice"].post("/runs/crons", CRON)
+    assert (cron["user_id"], cron["metadata"]) == ("alice", {"owner": "alice"})
+    people["alice"]("PATCH", f"/runs/crons/{cron['cron_id']}", {"schedule": "1 0 1 1 *"})
+
+    run = people["alice"].post(f"/runs/crons/{cron['cron_id']}/run", {})
+
+    assert run["kwargs"]["config"]["configurable"]["langgraph_auth_user_id"] == "alice"
+    assert people["alice"]("GET", f"/threads/{run['thread_id']}").status_code in (200, 404)
+    assert people["bob"]("GET", f"/runs/{run['run_id']}").status_code == 404
+    assert people["alice"]("GET", f"/runs/{run['run_id']}").status_code == 200
+
+
+@only_owners
+def test_copy__is_of_who_makes_it(people: Callers) -> None:
+    thread_id = people["alice"].post("/threads", {"metadata": {"a": 1}})["thread_id"]
+
+    copied = people["alice"]("POST", f"/threads/{thread_id}/copy").get_json()
+
+    assert copied["metadata"] == {"a": 1, "owner": "alice"}
+
+
+@only_owners
+def test_assistant__of_ones_own(people: Callers) -> None:
+    made = people["alice"].post("/assistants", {"graph_id": "echo", "metadata": {"a": 1}})
+    path = f"/assistants/{made['assistant_id']}"
+
+    assert made["metadata"] == {"a": 1, "owner": "alice"}
+    assert people["alice"]("PATCH", path, {"name": "n"}).get_json()["version"] == 2
+    again = {"assistant_id": made["assistant_id"], "graph_id": "echo", "if_exists": "do_nothing"}
+    assert people["alice"]("POST", "/assistants", again).status_code == 200
+    assert people["bob"]("POST", "/assistants", again).status_code == 409
+    assert people["bob"]("DELETE", f"{path}?delete_threads=true").status_code == 404
+    assert people["alice"]("DELETE", f"{path}?delete_threads=true").status_code == 204
 
 
 def test_if_not_exists__does_not_take_a_thread_over(
