@@ -43,7 +43,8 @@ bench: $(STAMP)  ## Measure, and print one table
 	@$(PYTHON) tests/benchmarks/bench.py $(ARGS)
 
 chaos: $(STAMP)  ## Kill processes and cut connections while runs go on (SEEDS=20 RUNS=10000)
-	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos $(ARGS)
+	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos \
+	  tests/chaos/measure_recovery.py tests/chaos/measure_deploy.py $(ARGS)
 
 plans: $(STAMP)  ## Measure the queries on a million threads (about 5 minutes, 10 GB)
 	@PYTHONPATH=tests $(PYTHON) -m benchmarks.plans $(ARGS)

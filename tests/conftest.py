@@ -12,12 +12,17 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from trellis.db.engine import new_engine
 from trellis.db.migrate import migrate
 from trellis.dev.embedded import Server, start_postgres, start_valkey
 from trellis.dev.server import Lock
+
+# The processes that share the tests share two cores: how long an example takes says nothing.
+settings.register_profile("trellis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("trellis")
 
 TEMPLATE = "trellis_template"
 PREFIX = "trellis-tests-"
@@ -35,8 +40,9 @@ def server_folder() -> Iterator[Path]:
     lock = Lock(folder / IN_USE)
     remove_leftovers(folder.parent)
     yield folder
-    lock.release()
+    # Released last: another session takes a folder that nobody holds for a leftover, and removes it, too.
     shutil.rmtree(folder)
+    lock.release()
 
 
 def remove_leftovers(parent: Path) -> None:

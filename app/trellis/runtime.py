@@ -21,6 +21,7 @@ from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import Unavailable
 from trellis.graphs.manifest import Manifest, load
 from trellis.settings import Settings
+from trellis.stream.presence import Presence
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Runtime:
     redis: redis.Redis
     announcer: Announcer
     signals: Signals
+    presence: Presence
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
     #: Those that have their default assistants: the first one gets them when the process starts.
@@ -102,6 +104,7 @@ class Runtime:
 
     def close(self) -> None:
         """Give connections back."""
+        self.presence.close()
         self.engine.dispose()
         self.redis.close()
 
@@ -117,13 +120,15 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
         settings.database_url, pool_size=settings.database_pool_size, autocommit=True
     )
     manifest = load(settings.config_path)
+    engine = connections.execution_options(isolation_level="READ COMMITTED")
     return Runtime(
         settings=settings,
         manifest=manifest,
         access=build_access(settings, manifest) if access is None else access,
-        engine=connections.execution_options(isolation_level="READ COMMITTED"),
+        engine=engine,
         autocommit=Preparing(connections, only=_HOT, alone=True).engine,
         redis=client,
         announcer=Announcer(client, key_prefix=settings.redis_key_prefix),
         signals=Signals(client, key_prefix=settings.redis_key_prefix),
+        presence=Presence(engine),
     )

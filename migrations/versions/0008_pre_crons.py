@@ -21,14 +21,26 @@ CREATE INDEX ix_cron_due ON cron (next_run_at)
     WHERE enabled AND (end_time IS NULL OR next_run_at <= end_time);
 CREATE INDEX ix_cron_tenant_created ON cron (tenant_id, created_at);
 CREATE INDEX ix_cron_thread ON cron (thread_id) WHERE thread_id IS NOT NULL;
-CREATE INDEX ix_cron_assistant ON cron (assistant_id);
 
 ALTER TABLE webhook_outbox ADD COLUMN log jsonb NOT NULL DEFAULT '[]';
 """
 
+#: The run as clients see it, when it ended: with why it was cancelled, since they see that too.
+PAYLOAD = """
+CREATE OR REPLACE FUNCTION run_payload(ended run, status text) RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'run_id', ended.run_id, 'thread_id', ended.thread_id, 'assistant_id', ended.assistant_id,
+        'metadata', ended.metadata, 'status', status, 'kwargs', ended.kwargs,
+        'multitask_strategy', ended.multitask_strategy, 'created_at', wire_time(ended.created_at),
+        'updated_at', wire_time(ended.updated_at), 'langsmith_session_name', NULL,
+        'cancel_reason', ended.cancel_reason,
+        'run_started_at', wire_time(ended.started_at), 'run_ended_at', wire_time(ended.ended_at),
+        'error', ended.error)
+$$;
+"""
+
 DOWNGRADE = """
 ALTER TABLE webhook_outbox DROP COLUMN log;
-DROP INDEX ix_cron_assistant;
 DROP INDEX ix_cron_thread;
 DROP INDEX ix_cron_tenant_created;
 DROP INDEX ix_cron_due;
@@ -42,7 +54,9 @@ ALTER TABLE cron
 
 def upgrade() -> None:
     op.execute(UPGRADE)
+    op.execute(PAYLOAD)
 
 
 def downgrade() -> None:
     op.execute(DOWNGRADE)
+    op.execute(PAYLOAD.replace("'cancel_reason', ended.cancel_reason,", ""))

@@ -25,8 +25,6 @@ CREATE TABLE store_vector (
 -- Numbers without a pattern: trying to compress them is for nothing.
 ALTER TABLE store_vector ALTER COLUMN embedding SET STORAGE EXTERNAL;
 
-CREATE INDEX ix_store_item_latest ON store_item (tenant_id, updated_at DESC, namespace, key);
-
 -- Makes store_similarity, the cosine of two such vectors: pgvector's if the extension is there or can be had, else
 -- plain SQL. Both are exact. To be called again when pgvector was installed later. Returns which one it is.
 CREATE FUNCTION store_choose_similarity() RETURNS text LANGUAGE plpgsql AS $choose$
@@ -57,14 +55,26 @@ SELECT store_choose_similarity();
 DOWNGRADE = """
 DROP FUNCTION store_similarity(real[], real[]);
 DROP FUNCTION store_choose_similarity();
-DROP INDEX ix_store_item_latest;
 DROP TABLE store_vector;
 """
 
 
+LATEST = "ix_store_item_latest"
+
+
 def upgrade() -> None:
+    # First and by itself: graphs go on writing while it is built, and one that was interrupted is built again.
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {LATEST}")
+        op.execute(
+            f"CREATE INDEX CONCURRENTLY {LATEST} ON store_item (tenant_id, updated_at DESC, namespace, key)"
+        )
+        op.execute("SET lock_timeout = '5s'")
     op.execute(UPGRADE)
 
 
 def downgrade() -> None:
     op.execute(DOWNGRADE)
+    with op.get_context().autocommit_block():
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {LATEST}")

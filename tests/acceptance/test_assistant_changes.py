@@ -63,7 +63,12 @@ def test_search__pages(sdk: Any, mark: dict[str, str]) -> None:
 
 
 def test_run__with_the_assistants_settings(sdk: Any, mark: dict[str, str]) -> None:
-    config = {"configurable": {"name": "ada", "kept": 1}, "tags": ["a"], "recursion_limit": 11}
+    config = {
+        "configurable": {"name": "ada", "kept": 1},
+        "tags": ["a"],
+        "recursion_limit": 11,
+        "metadata": {"of": "config", "from": "config"},
+    }
     assistant = sdk.assistants.create("mirror", config, metadata=mark)
     assistant_id = assistant["assistant_id"]
     thread_id = sdk.threads.create(metadata={"of": "thread"})["thread_id"]
@@ -77,14 +82,18 @@ def test_run__with_the_assistants_settings(sdk: Any, mark: dict[str, str]) -> No
     assert plain["recursion_limit"] == 11
     assert "a" in plain["tags"]
     assert plain["metadata"]["mark"] == mark["mark"]
-    assert plain["metadata"]["of"] == "thread"
+    assert (plain["metadata"]["of"], plain["metadata"]["from"]) == ("thread", "config")
     assert (changed["name"], changed["configurable"]["kept"]) == ("bob", 1)
     assert changed["configurable"]["name"] == "bob"
     assert changed["metadata"]["of"] == "run"
     thread = sdk.threads.get(thread_id)
     assert thread["metadata"]["assistant_id"] == assistant_id
     assert thread["metadata"]["graph_id"] == "mirror"
-    assert (thread["config"]["tags"], thread["config"]["recursion_limit"]) == (["a"], 11)
+    assert thread["config"] == {
+        "tags": ["a"],
+        "recursion_limit": 11,
+        "configurable": {"name": "ada", "kept": 1},
+    }
 
 
 def test_run__with_the_latest_version(sdk: Any) -> None:

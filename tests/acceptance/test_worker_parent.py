@@ -80,6 +80,26 @@ def test_a_killed_parent__leaves_nothing_behind(
     finish(held)
 
 
+def test_a_killed_child__what_it_had_heard_of_is_told_again(crew: System) -> None:
+    """Its sibling hears of runs all the time, and would count the lost hint as on its way for 10 s."""
+    worker = start_workers(crew, 2)
+    frozen = children(worker)[0]
+    frozen.suspend()
+    ids = [run_leaky(crew, megabytes=0) for _ in range(8)]
+    pending = "SELECT run_id::text FROM run WHERE run_id = ANY(%s::uuid[]) AND status = 'pending'"
+    wait_for(lambda: len(crew.rows(pending, ids)) == 1, what="the runs that the sibling heard of")
+    [(lost,)] = crew.rows(pending, ids)
+
+    frozen.kill()
+    while crew.rows(pending, [lost]):
+        ids.append(run_leaky(crew, megabytes=0))
+
+    assert_all_succeed(crew, ids)
+    took = "SELECT extract(epoch FROM ended_at - created_at)::float8 FROM run WHERE run_id = %s"
+    [(seconds,)] = crew.rows(took, lost)
+    assert seconds < SOON_SECONDS
+
+
 def test_a_child_that_is_asked_to_leave__is_replaced(
     crew: System, clients: ThreadPoolExecutor, tmp_path: Path
 ) -> None:

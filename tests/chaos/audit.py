@@ -8,12 +8,15 @@ from typing import Any
 
 import psycopg2
 
-#: The run's audit, as in the sketch of the protocol; and each checkpoint against its thread's fence as it commits.
+#: Each change of a run's status; and each checkpoint, as it commits, against the claims that others have committed:
+#: a worker may end a run, write its last rows and claim the thread's next run in one transaction.
 TRIGGERS = """
 CREATE TABLE audit (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id uuid, thread_id uuid, old text, new text, fence bigint
+    run_id uuid, thread_id uuid, old text, new text, fence bigint,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(), xid xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
+CREATE INDEX ON audit (thread_id, fence) WHERE new = 'running';
 CREATE FUNCTION audit_run() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.status <> OLD.status THEN
@@ -28,7 +31,10 @@ CREATE TABLE zombie (run_id uuid, fence bigint);
 CREATE FUNCTION audit_checkpoint() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO zombie
-    SELECT NEW.run_id, NEW.fence FROM thread WHERE thread_id = NEW.thread_id AND fence > NEW.fence;
+    SELECT NEW.run_id, NEW.fence
+     WHERE EXISTS (SELECT 1 FROM audit a
+                    WHERE a.thread_id = NEW.thread_id AND a.new = 'running' AND a.fence > NEW.fence
+                      AND a.xid <> pg_current_xact_id());
     RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER audit_checkpoint AFTER INSERT ON checkpoint DEFERRABLE INITIALLY DEFERRED

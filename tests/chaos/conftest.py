@@ -10,6 +10,8 @@ import psycopg2
 import pytest
 from sqlalchemy import Engine
 
+from chaos.report import Report
+
 #: In tests only. Ids are taken under the locks that order the changes, so they are in the order of the commits.
 AUDIT = """
 CREATE TABLE audit (
@@ -42,8 +44,7 @@ CREATE CONSTRAINT TRIGGER audit_write AFTER INSERT ON checkpoint DEFERRABLE INIT
     FOR EACH ROW EXECUTE FUNCTION audit_write();
 """
 
-#: By seed: what was found. Printed at the end.
-FOUND = pytest.StashKey[dict[str, dict[str, Any]]]()
+REPORT = pytest.StashKey[Report]()
 
 
 @pytest.fixture
@@ -70,14 +71,14 @@ def one(engine: Engine) -> Callable[..., Any]:
     return ask
 
 
-@pytest.fixture
-def found(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
-    return request.config.stash.setdefault(FOUND, {})
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Report:
+    """What is printed at the end."""
+    return request.config.stash.setdefault(REPORT, Report())
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for seed, counts in config.stash.get(FOUND, {}).items():
-        told = "  ".join(f"{name}={count}" for name, count in counts.items())
-        terminalreporter.write_line(f"chaos seed {seed}: {told}")
+    for line in config.stash.get(REPORT, Report()).lines():
+        terminalreporter.write_line(f"chaos: {line}")

@@ -69,6 +69,8 @@ class Simulation:
         producers = [self._start(self._produce, f"p{n}") for n in range(_PRODUCERS)]
         with ExitStack() as stack:
             others = [self._start(self._sweep, f"s{n}") for n in range(_SWEEPERS)]
+            quarantine = self._writer(stack, _PROCESSES)
+            others.append(self._start(lambda rnd: self._isolate(rnd, quarantine), "quarantine"))
             for n in range(_PROCESSES):
                 writer = self._writer(stack, n)
                 others += [
@@ -198,14 +200,31 @@ class Simulation:
                 run_id = self._hints.get(timeout=0.05)
             except queue.Empty:
                 continue
-            take = Take(run_id=run_id, owner="w", lease_seconds=LEASE)
-            taken = writer.submit(take).result(30)
-            if taken is None:
-                self._count("hint stale")
-                continue
-            self._count("claimed")
-            self._attempt(rnd, writer, taken.run.claim)
-            writer.forget(taken.run.claim)
+            self._claim(rnd, writer, run_id)
+
+    def _isolate(self, rnd: random.Random, writer: Writer) -> None:
+        """A process that executes one suspect after the other."""
+        while not self._over.is_set():
+            with self._engine.begin() as tx:
+                run = runs.suspect(tx)
+            if run is None:
+                time.sleep(0.02)
+            else:
+                self._count("isolated")
+                self._claim(rnd, writer, run.run_id, suspects=True)
+
+    def _claim(
+        self, rnd: random.Random, writer: Writer, run_id: str, *, suspects: bool = False
+    ) -> None:
+        # Each attempt is the only one of its owner, for each dies by itself.
+        take = Take(run_id=run_id, owner=new_id(), lease_seconds=LEASE, suspects=suspects)
+        taken = writer.submit(take).result(30)
+        if taken is None:
+            self._count("hint stale")
+            return
+        self._count("claimed")
+        self._attempt(rnd, writer, taken.run.claim)
+        writer.forget(taken.run.claim)
 
     def _attempt(self, rnd: random.Random, writer: Writer, claim: Claim) -> None:
         fate, steps = rnd.random(), rnd.randint(1, 6)
@@ -275,14 +294,18 @@ class Simulation:
             time.sleep(rnd.uniform(0.05, 0.15))
 
     def _drain(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
+        """Return when every run is over, or when none has ended for so long."""
         query = "SELECT count(*) FROM run WHERE status IN ('pending', 'running')"
+        until, least = time.monotonic() + seconds, self._wanted
         while time.monotonic() < until and not self._over.is_set():
             with self._engine.connect() as tx:
-                if not tx.exec_driver_sql(query).scalar():
-                    # A zombie may still be asleep: it has to wake up and fail before the count.
-                    time.sleep(LEASE * 3)
-                    return
+                left = tx.exec_driver_sql(query).scalar_one()
+            if not left:
+                # A zombie may still be asleep: it has to wake up and fail before the count.
+                time.sleep(LEASE * 3)
+                return
+            if left < least:
+                until, least = time.monotonic() + seconds, left
             time.sleep(0.05)
 
 

@@ -18,7 +18,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from chaos.invariants import overlapping
 from trellis import runtime
 from trellis.db import checkpoints, queries, runs, statements
+from trellis.db.engine import Tx
 from trellis.db.rounds import Finish, Release, Take, Write
+from trellis.db.store import PostgresStore
 from trellis.db.writer import Writer
 from trellis.domain.idempotency import Key
 from trellis.domain.ids import new_id
@@ -121,6 +123,38 @@ def a_zombie_stands_between_its_check_and_its_write(world: World) -> None:
     assert world.one("SELECT count(*) FROM zombie_write") == 0
 
 
+def put(world: World, guard: Callable[[Tx], None]) -> Any:
+    """What becomes of an item that an attempt puts into the store."""
+    store = PostgresStore(world.engine, "default")
+    with closing(store):
+        try:
+            store.guarded(guard, patience_seconds=0).put(("n",), "k", {"v": 1})
+        except Fenced as error:
+            return error
+
+
+def a_zombie_puts_an_item(world: World) -> None:
+    old, _ = world.taken_over()
+
+    answer = put(world, lambda tx: runs.fence(tx, old))
+
+    assert isinstance(answer, Fenced)
+    assert world.one("SELECT count(*) FROM store_item") == 0
+
+
+def a_zombie_stands_between_its_check_and_the_commit_of_an_item(world: World) -> None:
+    old = world.claim(world.run(), lease=-1)
+    assert old
+
+    def stand(tx: Tx) -> None:
+        runs.fence(tx, old)
+        assert world.rescue(old) is None
+
+    put(world, stand)
+
+    assert world.one("SELECT count(*) FROM store_item") == 1
+
+
 def the_sweep_waits_for_nobody(world: World) -> None:
     """Race 14: a zombie that froze inside a transaction holds its run, and must not hold the sweeper too."""
     old = world.claim(world.run(), lease=-1)
@@ -221,6 +255,12 @@ class Mutation:
 MUTATIONS = [
     Mutation(a_zombie_writes, "hold", "AND run.fence = c.fence"),
     Mutation(a_zombie_stands_between_its_check_and_its_write, "hold", "FOR NO KEY UPDATE OF run"),
+    Mutation(a_zombie_puts_an_item, "hold", "AND run.fence = c.fence"),
+    Mutation(
+        a_zombie_stands_between_its_check_and_the_commit_of_an_item,
+        "hold",
+        "FOR NO KEY UPDATE OF run",
+    ),
     Mutation(the_sweep_waits_for_nobody, "lock_expired_run", "FOR UPDATE SKIP LOCKED"),
     Mutation(a_zombie_finishes, "finish", "AND run.fence = o.fence"),
     Mutation(a_zombie_releases, "release", "AND run.fence = c.fence"),
@@ -347,9 +387,9 @@ def test_announce__before_the_commit_is_noticed(
     rt.announcer = witness = Witness(engine)  # type: ignore[assignment]  # likewise
     enqueue = runs.enqueue_with_thread
 
-    def announce_first(tx: Any, run: Any, *, temporary: bool) -> Any:
+    def announce_first(tx: Any, run: Any, **how: Any) -> Any:
         rt.announcer(run["run_id"], run["graph_id"])
-        return enqueue(tx, run, temporary=temporary)
+        return enqueue(tx, run, **how)
 
     monkeypatch.setattr(runs, "enqueue_with_thread", announce_first)
 

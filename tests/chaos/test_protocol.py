@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from chaos.invariants import fences_out_of_order, untold_webhooks, violations
+from chaos.report import Report
 from chaos.simulation import Simulation
 
 SEEDS = int(os.environ.get("SEEDS", "2"))
@@ -18,15 +19,13 @@ RUNS = int(os.environ.get("RUNS", "240"))
 
 @pytest.mark.timeout(60 + RUNS / SEEDS)
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
-def test_invariants(
-    audited_url: str, engine: Engine, one: Any, found: dict[str, dict[str, Any]], seed: int
-) -> None:
+def test_invariants(audited_url: str, engine: Engine, one: Any, report: Report, seed: int) -> None:
     simulation = Simulation(audited_url, engine, seed=str(seed), wanted=-(-RUNS // SEEDS))
 
     simulation.run()
 
     counts = violations(one, simulation.accepted)
-    found[str(seed)] = {"accepted": len(simulation.accepted), **counts}
+    report.seed("simulation", runs=len(simulation.accepted), found=counts)
     print(dict(sorted(simulation.happened.items())))
     assert simulation.failures == []
     assert counts == dict.fromkeys(counts, 0)

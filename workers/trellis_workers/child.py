@@ -1,9 +1,13 @@
-"""One worker process, a Celery threads pool over one event loop. Started by its parent with a token and a line to it."""
+"""One worker process: a Celery threads pool over one event loop, or a quarantine, which needs no broker.
+
+Started by its parent with a token and a line to it.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -11,21 +15,33 @@ import warnings
 from celery import signals
 from celery.exceptions import SecurityWarning
 
+from trellis.db import runs
 from trellis.dispatch.signals import Listener
 from trellis.errors import GraphLoadError, TrellisError
 from trellis.services import crons
 from trellis.settings import load
-from trellis.telemetry import WORKER_READY, configure, log
-from trellis_workers import celery, publish, tasks
-from trellis_workers.channel import CANNOT_START, DRAINING, READY, RESCUE, WORN, Channel, owner
+from trellis.telemetry import QUARANTINE_BEGUN, WORKER_READY, configure, log
+from trellis_workers import celery, publish, quarantine, tasks
+from trellis_workers.channel import (
+    CANNOT_START,
+    DRAINING,
+    QUARANTINE,
+    READY,
+    RESCUE,
+    SUSPECTS,
+    WORN,
+    Channel,
+    owner,
+)
 from trellis_workers.drain import Drain
 from trellis_workers.executor import Executor
 from trellis_workers.host import Host, build, close
 from trellis_workers.maintenance import dispatcher, pruner, rescuer
 from trellis_workers.maintenance.chores import Chore, Chores
+from trellis_workers.maintenance.leaver import Leaver
 
 
-def main(token: str, descriptor: int) -> int:
+def main(token: str, descriptor: int, *, is_quarantine: bool = False) -> int:
     """Run until SIGTERM. Exit code 0 after a drain, 2 when the process cannot start."""
     line = Channel(descriptor)
     try:
@@ -45,8 +61,34 @@ def main(token: str, descriptor: int) -> int:
     gc.freeze()
     # A superstep allocates thousands of objects that live on: looking for garbage less often saves a twentieth of the CPU.
     gc.set_threshold(20_000, 20, 50)
-    _work(host, line, errors)
+    if is_quarantine:
+        _isolate(host, line)
+    else:
+        _work(host, line, errors)
     return 0
+
+
+def _isolate(host: Host, line: Channel) -> None:
+    """Execute suspects until there are none, or until SIGTERM."""
+    executor = Executor(host, worn=lambda: None, takes_suspects=True)
+    leaving = Drain(host, executor, begun=lambda: line.say(DRAINING))
+    listener = _listener(host)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: leaving.begin())
+    line.listen({RESCUE: lambda: None})
+    log().info(QUARANTINE_BEGUN)
+    line.say(READY)
+    quarantine.work(host, executor, leaving)
+    listener.close()
+    close(host)
+
+
+def _listener(host: Host) -> Listener:
+    """Has the end of runs that somebody asked for seen at once."""
+    settings = host.settings
+    return Listener(
+        settings.redis_url, key_prefix=settings.redis_key_prefix, heard=host.keeper.look
+    )
 
 
 def _work(host: Host, line: Channel, errors: list[GraphLoadError]) -> None:
@@ -55,12 +97,8 @@ def _work(host: Host, line: Channel, errors: list[GraphLoadError]) -> None:
     leaving = Drain(host, executor, begun=lambda: line.say(DRAINING))
     app = celery.new_app(host.settings)
     tasks.register(app, host, executor)
-    chores = Chores(_chores(host, executor))
-    listener = Listener(
-        host.settings.redis_url,
-        key_prefix=host.settings.redis_key_prefix,
-        heard=host.keeper.look,
-    )
+    chores = Chores(_chores(host, executor, line))
+    listener = _listener(host)
 
     def ready() -> None:
         _ready(host, errors)
@@ -70,7 +108,12 @@ def _work(host: Host, line: Channel, errors: list[GraphLoadError]) -> None:
         lambda **_: leaving.begin(), weak=False, dispatch_uid="drain"
     )
     signals.worker_ready.connect(lambda **_: ready(), weak=False, dispatch_uid="ready")
-    line.listen({RESCUE: lambda: chores.hasten("rescue", seconds=0)})
+
+    def rescue() -> None:
+        executor.bereave()
+        chores.hasten("rescue", seconds=0)
+
+    line.listen({RESCUE: rescue})
     app.worker_main(_arguments(host))
     # Runs that were found without a broker are in no slot of Celery's, which has not waited for them.
     leaving.wait()
@@ -102,7 +145,7 @@ def _ready(host: Host, errors: list[GraphLoadError]) -> None:
     ).start()
 
 
-def _chores(host: Host, executor: Executor) -> list[Chore]:
+def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
     def dispatch() -> int:
         if host.draining.is_set():
             return 0
@@ -111,9 +154,17 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
             host.engine, host.announcer, executor, host.loop, free_slots=free
         )
 
+    def isolate() -> int:
+        with host.engine.begin() as tx:
+            found = runs.suspect(tx)
+        if found is not None:
+            line.say(SUSPECTS)
+        return int(found is not None)
+
     ttl = host.manifest.thread_ttl
     return [
         Chore("dispatch", 1.0, dispatch),
+        Chore("isolate", 1.0, isolate),
         # A run that was brought back is due after its pause: look again then.
         Chore(
             "rescue",
@@ -123,6 +174,7 @@ def _chores(host: Host, executor: Executor) -> list[Chore]:
         ),
         # More than one look's worth may be due: at once again, until nothing is.
         Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
+        Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer)),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
         Chore(
@@ -147,6 +199,6 @@ def _sweep_seconds(host: Host) -> float:
 
 if __name__ == "__main__":
     # os._exit: threads of user code that ignore cancellation must not keep a drained process alive.
-    code = main(sys.argv[1], int(sys.argv[2]))
+    code = main(sys.argv[1], int(sys.argv[2]), is_quarantine=QUARANTINE in sys.argv[3:])
     sys.stdout.flush()
     os._exit(code)

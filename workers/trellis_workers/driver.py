@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
@@ -14,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
+from langgraph.types import Command
 
 import trellis
 from trellis.db.checkpoints.saver import Saver
@@ -87,7 +89,7 @@ def _without_fork(configurable: Mapping[str, Any]) -> dict[str, Any]:
 
 def continues(run: Claimed) -> bool:
     """Whether an earlier attempt left durable writes to go on from."""
-    return run.has_progress and run.kwargs["durability"] != "exit"
+    return run.has_progress
 
 
 async def drive(
@@ -128,11 +130,16 @@ async def _check_answers(graph: Graph, config: dict[str, Any], command: Mapping[
 
 _NOTHING = object()
 
+#: As LangGraph makes them; a dictionary with other keys is an answer itself.
+_INTERRUPT_ID = re.compile("[0-9a-f]{32}")
+
 
 async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: RunControl) -> Any:
     kwargs = run.kwargs
+    asks = continues(run) and _answers_by_id(run)
+    answered = await cast("Saver", graph.checkpointer).answered() if asks else ()
     stream = graph.astream(
-        start_of(run),
+        start_of(run, answered=answered),
         cast("RunnableConfig", config),
         context=context_of(graph, kwargs.get("context")),
         stream_mode=cast("Any", modes.native_modes(kwargs["stream_mode"])),
@@ -146,19 +153,28 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
         yield chunk if kwargs["subgraphs"] else ((), *chunk)
 
 
-def start_of(run: Claimed) -> Any:
+def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:
     """
     What the attempt starts from: None continues from the last checkpoint.
 
     Once anything of this run is durable its input has been applied, and so has a human's answer: neither is
-    given to the graph again (races 27 and 28). With durability `exit` nothing is durable before the end.
+    given to the graph again (races 27 and 28). Answers by id are, which are saved with the question that takes
+    them: but for those that are `answered`.
     """
     kwargs = run.kwargs
     if continues(run):
-        return None
+        left = {key: value for key, value in _answers_by_id(run).items() if key not in answered}
+        return Command(resume=left) if left else None
     if kwargs["command"]:
         return command_of(kwargs["command"])
     return kwargs["input"] if kwargs["command"] is None else None
+
+
+def _answers_by_id(run: Claimed) -> dict[str, Any]:
+    """The answers of a command that says which question each is for."""
+    resume = (run.kwargs["command"] or {}).get("resume")
+    named = isinstance(resume, dict) and all(_INTERRUPT_ID.fullmatch(key) for key in resume)
+    return cast("dict[str, Any]", resume) if named else {}
 
 
 def context_of(graph: Graph, context: Any) -> Any:

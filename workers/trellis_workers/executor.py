@@ -12,6 +12,7 @@ from typing import Any
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
+from trellis.db import runs
 from trellis.db.checkpoints import Key
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.rounds import Finish, Finished, Release, Take, Taken
@@ -38,6 +39,8 @@ from trellis_workers.host import Host
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
+#: How long the store waits for a database out of reach, in seconds. A lease does not last much longer.
+_PATIENCE = 10.0
 
 
 def _future() -> asyncio.Future[None]:
@@ -56,6 +59,13 @@ class Attempt:
     over: bool = False  #: nothing that the graph still says counts
     values: Any = None  #: the state after the last step
     stopped: asyncio.Future[None] = field(default_factory=_future)
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether it is to be alone in its process still."""
+        trial = self.run.trial_seconds
+        return trial is not None and time.monotonic() < self.began_at + trial
 
     def see(self, values: Any) -> None:
         self.values = values
@@ -78,8 +88,11 @@ class Attempt:
 class Executor:
     """Executes runs for the slots of a process, and knows which are executing."""
 
-    def __init__(self, host: Host, *, worn: Callable[[], None]) -> None:
+    def __init__(
+        self, host: Host, *, worn: Callable[[], None], takes_suspects: bool = False
+    ) -> None:
         """`worn` is called after the last run that this process is to execute, if there is such a limit."""
+        self._takes_suspects = takes_suspects
         self._host = host
         self._worn = worn
         self._executed = 0
@@ -88,6 +101,8 @@ class Executor:
         #: Graphs that went on when they were cancelled: their runs are over, they still use up this process.
         self.zombies: set[asyncio.Task[Any]] = set()
         self._heard_at = 0.0
+        # A process that starts may stand in for one that died.
+        self._bereft_at = time.monotonic()
 
     def heard(self) -> None:
         """A hint came in: the broker works, and there is no need to look into Postgres just now."""
@@ -98,10 +113,25 @@ class Executor:
         """How long no hint has come in."""
         return time.monotonic() - self._heard_at
 
+    def bereave(self) -> None:
+        """Another process died: the hints that it had taken from the broker are gone."""
+        self._bereft_at = time.monotonic()
+
+    @property
+    def bereft_seconds(self) -> float:
+        """How long ago hints may have been lost with a process."""
+        return time.monotonic() - self._bereft_at
+
     @property
     def is_busy(self) -> bool:
         """Whether a run is being claimed or executed."""
         return self._executing > 0
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether a run is being claimed, or is to be alone still."""
+        attempts = list(self.attempts)
+        return self._executing > len(attempts) or any(a.is_on_trial for a in attempts)
 
     async def execute(self, run_id: str, graph_id: str) -> None:
         """Claim the hinted run's thread and work it off, one run after the other. A stale hint does nothing."""
@@ -110,10 +140,12 @@ class Executor:
         try:
             while due is not None and not self._host.draining.is_set():
                 due = await self._next(due)
+                if self._takes_suspects:
+                    break
         finally:
             self._executing -= 1
         if due is not None:
-            # Draining: somebody else's now.
+            # Draining, or not for a process that takes suspects only: somebody else's now.
             self._host.announcer(due.run_id, due.graph_id)
 
     async def _next(self, due: Pending) -> Pending | None:
@@ -135,7 +167,12 @@ class Executor:
 
     async def _claim(self, run_id: str) -> Taken | None:
         lease = self._host.lease.duration.total_seconds()
-        take = Take(run_id=run_id, owner=self._host.owner, lease_seconds=lease)
+        take = Take(
+            run_id=run_id,
+            owner=self._host.owner,
+            lease_seconds=lease,
+            suspects=self._takes_suspects,
+        )
         taken: Taken | None = await self._host.writer.do(take)
         return taken
 
@@ -236,7 +273,10 @@ class Executor:
         claim, events = run.claim, host.events
         # Clients that its nodes make work on the data of the same tenant.
         caller.set(Principal(tenant_id=run.tenant_id))
-        config, store = driver.client_config(run), host.store(run.tenant_id)
+        config = driver.client_config(run)
+        store = host.store(run.tenant_id).guarded(
+            partial(runs.fence, claim=claim), patience_seconds=_PATIENCE
+        )
 
         def send(name: str, data: Any) -> None:
             if not attempt.over:
@@ -251,10 +291,19 @@ class Executor:
             store=store,
         )
         async with opened as graph:
-            equipped = driver.equip(graph, saver=self._saver(taken, graph), store=store)
-            return await driver.drive(
-                equipped, run, send=send, seen=attempt.see, control=attempt.control
-            )
+            saver = self._saver(taken, graph)
+            equipped = driver.equip(graph, saver=saver, store=store)
+            try:
+                return await driver.drive(
+                    equipped, run, send=send, seen=attempt.see, control=attempt.control
+                )
+            except asyncio.CancelledError:
+                if attempt.control.drain_requested and attempt.action is None:
+                    # Somewhere inside a superstep: the next attempt does it again from where this one began.
+                    saver.forget()
+                raise
+            finally:
+                saver.flush()
 
     def _saver(self, taken: Taken, graph: Any) -> Saver:
         host, run = self._host, taken.run

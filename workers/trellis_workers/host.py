@@ -30,6 +30,7 @@ from trellis.graphs.registry import Registry
 from trellis.loopback import OnDemand
 from trellis.runtime import Runtime
 from trellis.settings import Settings
+from trellis.stream.presence import Presence
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
 from trellis_workers.lease import Keeper
@@ -101,6 +102,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         redis=redis,
         announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),
+        presence=Presence(engine),
     )
     return Host(
         rt=rt,

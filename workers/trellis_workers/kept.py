@@ -19,15 +19,18 @@ from trellis_workers import channel
 class Kept:
     """A started child: what it said, what it was told. Create it in the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quarantine: bool = False) -> None:
+        self.is_quarantine = is_quarantine
         self.is_ready = False
         self.is_worn = False
+        self.sees_suspects = False  #: runs that only a quarantine may execute
         self.is_leaving = False  #: it takes no more runs, and ends when it has none
         self._heard = b""
         self._token = secrets.token_hex(4)
         self.line, theirs = socket.socketpair()
         with theirs:
-            self._process = _start(self._token, theirs.fileno())
+            kind = [channel.QUARANTINE] if is_quarantine else []
+            self._process = _start(self._token, theirs.fileno(), *kind)
         self.line.setblocking(False)
         self._since = time.monotonic()
 
@@ -70,6 +73,8 @@ class Kept:
                 self.is_leaving = True
             case channel.WORN:
                 self.is_worn = True
+            case channel.SUSPECTS:
+                self.sees_suspects = True
 
     def tell(self, word: str) -> None:
         """Say something to it. A child that is dead or frozen does not hear."""
@@ -88,9 +93,9 @@ class Kept:
         self.line.close()
 
 
-def _start(token: str, descriptor: int) -> subprocess.Popen[bytes]:
+def _start(token: str, descriptor: int, *kind: str) -> subprocess.Popen[bytes]:
     """Start a new interpreter, in a session of its own: signals to our group reach it through us alone."""
-    argv = [sys.executable, "-P", "-m", "trellis_workers.child", token, str(descriptor)]
+    argv = [sys.executable, "-P", "-m", "trellis_workers.child", token, str(descriptor), *kind]
     with warnings.catch_warnings():
         # The fork may happen beside a thread of ours; the child takes no lock before it execs.
         warnings.simplefilter("ignore", DeprecationWarning)

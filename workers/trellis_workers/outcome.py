@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trellis.domain.failures import describe
+from trellis.domain.failures import describe, storable
 from trellis.domain.interrupts import rest_status
 from trellis.domain.runs import Outcome, RunStatus, ThreadStatus
 from trellis.errors import UnknownInterruptError
+
+#: Longest end kept of a traceback: where it happened stands last.
+_TRACEBACK = 50_000
 
 
 def of_success(*, next_nodes: Sequence[str], interrupts: Mapping[str, Any]) -> Outcome:
@@ -27,4 +31,5 @@ def of_exception(error: BaseException) -> Outcome:
         thread_status=ThreadStatus.ERROR,
         error=describe(error),
         keeps_thread=isinstance(error, UnknownInterruptError),
+        traceback=storable("".join(traceback.format_exception(error))[-_TRACEBACK:]),
     )

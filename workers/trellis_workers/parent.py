@@ -36,6 +36,8 @@ _MAX_PAUSE_SECONDS = 15.0
 _MIN_AGE_SECONDS = 5.0
 #: A child drains within the drain time. One that is still there this much later is stuck.
 _STUCK_SECONDS = 2.0
+#: A quarantine that dies is started again when somebody has waited for it so long.
+_QUARANTINE_PAUSE_SECONDS = 1.0
 #: Leases end by themselves by then.
 _DISOWN_SECONDS = 15.0
 
@@ -49,6 +51,7 @@ class Parent:
         self._retiring: Kept | None = None  #: to be drained as soon as its replacement is ready
         self._deaths = 0
         self._start_at = 0.0
+        self._quarantine_at = 0.0
         self._was_ready = False
         self._stop_at: float | None = None
         self._exit_code = 0
@@ -93,7 +96,8 @@ class Parent:
             return
         self._retire()
         while self._is_one_missing() and now >= self._start_at:
-            self._start()
+            self._start(Kept())
+        self._isolate(now)
 
     def _end(self, now: float, since: float) -> None:
         """Ask each child once, however often we were asked; the platform kills us soon."""
@@ -106,19 +110,29 @@ class Parent:
 
     def _fresh(self) -> list[Kept]:
         """Those that are to stay."""
-        return [c for c in self._children if not c.is_leaving and c is not self._retiring]
+        staying = (c for c in self._children if not c.is_leaving and c is not self._retiring)
+        return [c for c in staying if not c.is_quarantine]
 
     def _is_one_missing(self) -> bool:
         return len(self._fresh()) < self._settings.worker_processes
 
-    def _start(self) -> None:
-        child = Kept()
+    def _isolate(self, now: float) -> None:
+        """Start a quarantine when a child has seen runs that only such may execute."""
+        seen = [child for child in self._children if child.sees_suspects]
+        for child in seen:
+            child.sees_suspects = False
+        has_one = any(c.is_quarantine and not c.is_leaving for c in self._children)
+        if seen and not has_one and now >= self._quarantine_at:
+            self._quarantine_at = now + _QUARANTINE_PAUSE_SECONDS
+            self._start(Kept(is_quarantine=True))
+
+    def _start(self, child: Kept) -> None:
         self._selector.register(child.line, selectors.EVENT_READ, child)
         self._children.append(child)
 
     def _hear(self, child: Kept) -> None:
         child.hear()
-        self._was_ready |= child.is_ready
+        self._was_ready |= child.is_ready and not child.is_quarantine
 
     def _retire(self) -> None:
         """Replace at most one child at a time: it goes on until the new one is ready."""
@@ -161,6 +175,8 @@ class Parent:
     def _note_death(self, child: Kept, code: int) -> None:
         """Start again at once; only deaths in a row earn a pause."""
         log().warning(WORKER_DIED, pid=child.pid, how=describe_exit(code))
+        if child.is_quarantine:
+            return
         well = child.is_ready and child.age_seconds > _WELL_SECONDS
         self._deaths = 1 if well else self._deaths + 1
         if self._deaths > _FREE_DEATHS:

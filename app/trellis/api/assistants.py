@@ -190,6 +190,7 @@ def _assistant_id(text: str) -> str:
 def _config(given: Config | None) -> dict[str, Any] | None:
     if given is None:
         return None
+    body.metadata(given.metadata)
     return {key: value for key, value in asdict(given).items() if value is not None}
 
 

@@ -251,6 +251,14 @@ def _leave(run: RunRow | None, *, cancels: bool) -> Leave:
     return partial(cancelling.disconnected, rt(), *ids)
 
 
+def _leave_or_stay(run: RunRow | None) -> Leave:
+    """For a client that joins: it decides anew whether its leaving cancels the run."""
+    cancels = body.flag("cancel_on_disconnect")
+    if run is not None and not cancels and run["status"] in ACTIVE:
+        rt().presence.forgive(run["run_id"])
+    return _leave(run, cancels=cancels)
+
+
 def _accept(thread_id: str | None, new: NewRun) -> RunRow:
     key = idempotency.key()
     if key is None:
@@ -276,12 +284,12 @@ def _find(run_id: str, thread_id: str | None = None) -> RunRow | None:
 
 
 def _join(run: RunRow | None, path: str) -> Response:
-    leave = _leave(run, cancels=body.flag("cancel_on_disconnect"))
+    leave = _leave_or_stay(run)
     return streaming.values(rt(), run, headers=_headers(path, "join"), leave=leave)
 
 
 def _stream(run: RunRow | None, path: str) -> Response:
-    leave = _leave(run, cancels=body.flag("cancel_on_disconnect"))
+    leave = _leave_or_stay(run)
     return streaming.events(
         rt(),
         run,

@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -89,7 +89,7 @@ def events(
     view = View(with_ids=run["kwargs"]["resumable"], modes=modes, has_values="values" in shown)
     batches = _batches(rt, run["run_id"], after)
     recover = _recovery(rt, run["run_id"], run["thread_id"])
-    return _following(rt, event_chunks(batches, view, recover), headers, leave)
+    return _following(rt, run["run_id"], event_chunks(batches, view, recover), headers, leave)
 
 
 def values(
@@ -108,7 +108,7 @@ def values(
         final = runs.final_values(rt, run["run_id"], run["thread_id"])
         return Response(final, headers=headers)
     batches = _batches(rt, run["run_id"], "0")
-    return _following(rt, value_chunks(batches, recover), headers, leave)
+    return _following(rt, run["run_id"], value_chunks(batches, recover), headers, leave)
 
 
 def nothing(rt: Runtime, run_id: str | None, *, headers: Mapping[str, str]) -> Response:
@@ -121,6 +121,7 @@ def nothing(rt: Runtime, run_id: str | None, *, headers: Mapping[str, str]) -> R
 
 def _following(
     rt: Runtime,
+    run_id: str,
     chunks: AsyncGenerator[bytes, None],
     headers: Mapping[str, str],
     leave: Callable[[], None] | None,
@@ -134,18 +135,23 @@ def _following(
         if not reader.is_closed:
             leave()
 
-    return Response(AsyncBody(watched(chunks, left)), headers=headers)
+    body = watched(chunks, left, presence=rt.presence.of(run_id))
+    return Response(AsyncBody(body), headers=headers)
 
 
 async def watched(
-    chunks: AsyncGenerator[bytes, None], leave: Callable[[], None]
+    chunks: AsyncGenerator[bytes, None],
+    leave: Callable[[], None],
+    *,
+    presence: AbstractContextManager[None] | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The same chunks; `leave` is called, in a thread, if the client goes before they end."""
     gone = False
     try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield chunk
+        with presence or nullcontext():
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
     # That is how the server ends a body whose client left: it cancels the task, or closes the generator. Our own
     # shutdown ends the chunks instead.
     except (asyncio.CancelledError, GeneratorExit):

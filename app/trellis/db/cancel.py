@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from trellis.db import queries, runs
+from trellis.db import dead_letters, queries, runs
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.runs import Pending
@@ -146,6 +146,7 @@ def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
     rows = _rows(tx, "lock_runs", thread_ids=[thread_id], run_id=run_id)
     if not rows:
         return None
+    dead_letters.forget(tx, [thread_id], run_id)
     head = _row(tx, "is_head", thread_id=thread_id, run_id=run_id)
     runs.roll_back(tx, run_id, thread_id)
     status = rows[0]["status"]
@@ -163,4 +164,5 @@ def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> list[str]:
     """Delete locked threads with everything that hangs on them. Returns the runs whose workers should hear of it."""
     rows = _rows(tx, "lock_runs", thread_ids=list(thread_ids), run_id=None)
     runs.delete_threads(tx, thread_ids)
+    dead_letters.forget(tx, thread_ids)
     return [row["run_id"] for row in rows if row["status"] == RunStatus.RUNNING]

@@ -56,9 +56,30 @@ def new_engine(url: str, *, pool_size: int, autocommit: bool = False) -> Engine:
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
+    _forgive_resets(engine)
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _check_if_idle)
     return engine
+
+
+def _forgive_resets(engine: Engine) -> None:
+    """
+    A connection that dies between its last answer and its return to the pool is closed, and goes back.
+
+    SQLAlchemy sets the isolation level back there (after AUTOCOMMIT). If that fails it raises, although everything
+    was answered, and never gives the connection's place in the pool back.
+    """
+    dialect = engine.dialect
+    reset = dialect.reset_isolation_level
+
+    def forgiving(connection: Any) -> None:
+        try:
+            reset(connection)
+        except psycopg2.Error:
+            connection.close()
+
+    # There is no event for it.
+    dialect.reset_isolation_level = forgiving  # type: ignore[method-assign, assignment]
 
 
 def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
@@ -67,6 +88,8 @@ def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
 
 def _check_if_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
     """A connection that died while idle is replaced. Asking at every checkout would cost each request a round trip."""
+    if connection.closed:
+        raise DisconnectionError("the connection died before it was returned")
     if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_SECONDS:
         return
     try:
@@ -84,10 +107,11 @@ def is_of_database(error: BaseException) -> bool:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the failure says nothing about the statement: the database was out of reach."""
-    if isinstance(error, PoolTimeout | InterfaceError):
+    # psycopg2's own: SQLAlchemy does not wrap what happens when it sets the isolation level of a connection.
+    if isinstance(error, PoolTimeout | InterfaceError | psycopg2.InterfaceError):
         return True
-    if isinstance(error, OperationalError):
-        code = getattr(error.orig, "pgcode", None)
+    if isinstance(error, OperationalError | psycopg2.OperationalError):
+        code = getattr(getattr(error, "orig", error), "pgcode", None)
         # None: no answer at all. 57P0x: shutting down or starting up. 53300: too many connections.
         return code is None or code.startswith("57P") or code in ("53300", "08006", "08001")
     return isinstance(error, DBAPIError) and error.connection_invalidated

@@ -24,6 +24,7 @@ class Take:
     run_id: str
     owner: str
     lease_seconds: float
+    suspects: bool = False  #: take those that are to be executed alone, or only the others
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
 
@@ -157,7 +158,8 @@ class Round:
         claims = writes | {i.claim.run_id: i.claim for i in self._of(Release)}
         claims = {run_id: claims[run_id] for run_id in claims.keys() - finished}
         held = runs.hold(self.tx, list(claims.values())) if claims else set()
-        if progressed := held & writes.keys():
+        ahead = {i.claim.run_id for i in self._of(Write) if not i.rows.partial}
+        if progressed := held & ahead:
             runs.mark_progress(self.tx, list(progressed))
         self._held = finished | held
 
@@ -210,7 +212,13 @@ class Round:
             self.results[id(item)] = Locked() if taken is None and locked else taken
 
     def _claim(self, hints: dict[str, str], first: Take) -> tuple[list[runs.Claimed], bool]:
-        return runs.claim(self.tx, hints, owner=first.owner, lease_seconds=first.lease_seconds)
+        return runs.claim(
+            self.tx,
+            hints,
+            owner=first.owner,
+            lease_seconds=first.lease_seconds,
+            suspects=first.suspects,
+        )
 
     def _taken_before(self, items: Sequence[Take]) -> dict[str, runs.Claimed]:
         if not items:

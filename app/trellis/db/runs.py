@@ -12,12 +12,13 @@ from typing import Any
 
 import orjson
 
-from trellis.db import checkpoints, queries
+from trellis.db import checkpoints, dead_letters, queries
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.domain.ttl import Ttl
+from trellis.errors import Fenced
 
 _rows = partial(queries.rows, "runs")
 _row = partial(queries.row, "runs")
@@ -37,6 +38,9 @@ class Claimed:
         bool  #: an earlier attempt left durable writes: continue, do not apply the input again
     )
     seconds_left: float | None  #: until the run's deadline
+    trial_seconds: float | None = (
+        None  #: how long it is to be alone in its process; None: not at all
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,10 +124,10 @@ def state(tx: Tx, run_id: str) -> Row | None:
 
 
 def claim(
-    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float
+    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float, suspects: bool = False
 ) -> tuple[list[Claimed], bool]:
     """
-    Take the heads of the threads of the hinted runs.
+    Take the heads of the threads of the hinted runs: those that are suspects, or those that are not.
 
     `hints` is {run_id: claim_id}. Two statements, never one: see `claim` in runs.sql. The flag says
     that a thread was locked by somebody else, so the hints may be worth another try.
@@ -136,6 +140,7 @@ def claim(
         "claim",
         owner=owner,
         lease=lease_seconds,
+        suspects=suspects,
         thread_ids=[row["thread_id"] for row in threads],
         fences=[row["fence"] for row in threads],
         claim_ids=list(hints.values())[: len(threads)],
@@ -161,6 +166,7 @@ def _claimed(row: Row) -> Claimed:
         kwargs=row["kwargs"],
         has_progress=row["has_progress"],
         seconds_left=row["seconds_left"],
+        trial_seconds=row["trial_seconds"],
     )
 
 
@@ -168,6 +174,16 @@ def hold(tx: Tx, claims: Sequence[Claim]) -> set[str]:
     """Lock the runs that these claims still own, until commit. Those missing are fenced."""
     rows = _rows(tx, "hold", run_ids=[c.run_id for c in claims], fences=[c.fence for c in claims])
     return {row["run_id"] for row in rows}
+
+
+def fence(tx: Tx, claim: Claim) -> None:
+    """
+    Let a transaction commit only while a claim owns its run.
+
+    :raises Fenced: it does not any more.
+    """
+    if not hold(tx, [claim]):
+        raise Fenced(f"run {claim.run_id} belongs to another attempt")
 
 
 def mark_progress(tx: Tx, run_ids: Sequence[str]) -> None:
@@ -208,6 +224,13 @@ def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     for claim, _ in ends:
         if claim.run_id in won and won[claim.run_id].outcome.thread_status is None:
             roll_back(tx, claim.run_id, claim.thread_id)
+    failed = [
+        (claim.run_id, dead_letters.RAISED, outcome.traceback)
+        for claim, outcome in ends
+        if claim.run_id in won and won[claim.run_id].outcome.status == RunStatus.ERROR
+    ]
+    if failed:
+        dead_letters.bury(tx, failed)
     if lost := [(claim, outcome) for claim, outcome in ends if claim.run_id not in won]:
         won |= _finished_before(tx, lost)
     return won
@@ -299,9 +322,16 @@ def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> st
     error = _json({"error": "WorkerLost", "message": "The workers of this run died too often."})
     row = _row(tx, "rescue", run_id=run_id, error=error, backoff=backoff_seconds)
     if row and row["status"] == RunStatus.ERROR:
-        _run(tx, "bury", run_id=run_id)
+        dead_letters.bury(tx, [(run_id, dead_letters.LOST, None)])
         _settle_buried(tx, run_id, thread_id)
+        _run(tx, "acquit", owner=row["lost_before"])
     return row["status"] if row else None
+
+
+def suspect(tx: Tx) -> Pending | None:
+    """The run that is to be executed alone next."""
+    row = _row(tx, "suspect")
+    return Pending(run_id=row["run_id"], graph_id=row["graph_id"]) if row else None
 
 
 def lock_lost(tx: Tx, run_id: str, thread_id: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from langgraph.store.base import (
     BaseStore,
@@ -25,6 +26,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from trellis.db.engine import Tx, is_too_slow
+from trellis.db.patience import patiently
 from trellis.db.statements import sql
 from trellis.db.texts import as_json, as_text
 from trellis.db.vectors import Index, Meaning, Place
@@ -43,6 +45,9 @@ _NO_MEANING: Final = Meaning()
 #: What fits an integer of Postgres's; a page beyond it does not exist.
 _MAX_NUMBER: Final = 2**31 - 1
 
+#: Called in a transaction that writes; raises what keeps it from committing.
+Guard = Callable[[Tx], None]
+
 
 class PostgresStore(BaseStore):
     """
@@ -53,6 +58,8 @@ class PostgresStore(BaseStore):
     """
 
     supports_ttl = True
+    _guard: Guard | None = None
+    _patience = 0.0
 
     def __init__(
         self,
@@ -84,12 +91,26 @@ class PostgresStore(BaseStore):
 
     def _batch(self, ops: Sequence[Op], meaning: Meaning) -> list[Result]:
         try:
-            with self._gate, self._engine.begin() as tx:
-                return execute(tx, ops, tenant_id=self._tenant_id, meaning=meaning)
+            return patiently(lambda: self._execute(ops, meaning), seconds=self._patience)
         except DBAPIError as error:
             if not is_too_slow(error):
                 raise
             raise Invalid(_TOO_MUCH) from error
+
+    def _execute(self, ops: Sequence[Op], meaning: Meaning) -> list[Result]:
+        with self._gate, self._engine.begin() as tx:
+            results = execute(tx, ops, tenant_id=self._tenant_id, meaning=meaning)
+            # Last: a guard that locks a run must not hold it while others' items are waited for.
+            if self._guard and any(isinstance(op, PutOp) for op in ops):
+                self._guard(tx)
+            return results
+
+    def guarded(self, guard: Guard, *, patience_seconds: float) -> Self:
+        """This store for one who may lose the right to write, and who waits for a database out of reach."""
+        other = copy.copy(self)
+        other._guard = guard
+        other._patience = patience_seconds
+        return other
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         return await asyncio.get_running_loop().run_in_executor(

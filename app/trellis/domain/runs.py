@@ -69,6 +69,7 @@ class Outcome:
     keeps_thread: bool = (
         False  #: the run was refused before its first step: its thread stays as it was
     )
+    traceback: str | None = None  #: for operators, never for clients
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,6 +58,7 @@ FIELDS = (
     "created_at",
     "updated_at",
     "langsmith_session_name",
+    "cancel_reason",
     "run_started_at",
     "run_ended_at",
     "webhook_sent_at",

@@ -214,10 +214,10 @@ def _stamp(assistant: RunRow) -> dict[str, str]:
     return {"graph_id": assistant["graph_id"], "assistant_id": assistant["assistant_id"]}
 
 
-def _thread_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a thread shows of its last run's config: nothing that the server added."""
+def _thread_config(assistant: RunRow, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a thread shows of its last run's config: nothing that the server added, or that was for this run only."""
     shown = {key: config[key] for key in ("tags", "recursion_limit") if key in config}
-    return {**shown, "configurable": {}}
+    return {**shown, "configurable": assistant["config"].get("configurable", {})}
 
 
 def _compose(
@@ -256,7 +256,11 @@ def _compose(
         },
     )
     config["configurable"].setdefault("user_id", new.user["identity"] if new.user else "")
-    config["metadata"] = {**new.config.get("metadata", {}), **metadata}
+    config["metadata"] = {
+        **assistant["config"].get("metadata", {}),
+        **new.config.get("metadata", {}),
+        **metadata,
+    }
     kwargs = _kwargs(new, assistant, config, temporary=temporary)
     return {
         "run_id": run_id,
@@ -270,7 +274,7 @@ def _compose(
         "timeout_seconds": rt.settings.run_timeout_seconds,
         "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
         "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
-        "thread_config": _thread_config(config),
+        "thread_config": _thread_config(assistant, config),
     }
 
 

@@ -17,6 +17,7 @@ class State(TypedDict, total=False):
     folder: str
     hold: list[str]
     fail: str
+    pause: float
     log: Annotated[list[str], operator.add]
 
 
@@ -43,6 +44,7 @@ def step(name):
         who = state.get("name", "")
         note(state, f"{who}>{name}")
         await passage(state, name)
+        await asyncio.sleep(state.get("pause", 0))
         note(state, f"{who}<{name}")
         return {"log": [name]}
 

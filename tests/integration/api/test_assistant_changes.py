@@ -125,8 +125,13 @@ def test_create__an_id_of_somebody_else(client: FlaskClient, create: Create, sql
         ({"graph_id": "echo", "assistant_id": "xx"}, 422, "Invalid assistant ID: must be a UUID"),
         ({"graph_id": "echo", "if_exists": "zz"}, 422, "Expected one of: do_nothing, raise"),
         ({"graph_id": "echo", "metadata": {"a": "x" * 70_000}}, 422, "metadata is larger than"),
+        (
+            {"graph_id": "echo", "config": {"metadata": {"a": "x" * 70_000}}},
+            422,
+            "metadata is larger than",
+        ),
     ],
-    ids=["nothing", "unknown graph", "no UUID", "if_exists", "large metadata"],
+    ids=["nothing", "unknown graph", "no UUID", "if_exists", "large metadata", "in the config"],
 )
 def test_create__refused(client: FlaskClient, body: Any, status: int, detail: str) -> None:
     response = client.post("/assistants", json=body)
@@ -304,8 +309,8 @@ def test_set_latest__an_unknown_version(client: FlaskClient, create: Create) -> 
 def test_delete(client: FlaskClient, create: Create, sql: Any) -> None:
     path = f"/assistants/{(assistant_id := create()['assistant_id'])}"
     sql(
-        "INSERT INTO cron (cron_id, assistant_id, schedule, payload) "
-        "VALUES (:cron_id, :assistant_id, '* * * * *', '{}')",
+        "INSERT INTO cron (cron_id, assistant_id, schedule, payload, run) "
+        "VALUES (:cron_id, :assistant_id, '* * * * *', '{}', '{}')",
         cron_id=new_id(),
         assistant_id=assistant_id,
     )

@@ -227,7 +227,7 @@ def claimed(backend: Backend, thread_id: str, **options: Any) -> Saver:
     return Saver(backend, serde=serializer(), claim=claim, **options)
 
 
-@pytest.mark.parametrize(("durability", "behind"), [("sync", 0), ("async", 5), ("exit", 5)])
+@pytest.mark.parametrize(("durability", "behind"), [("sync", 0), ("async", 5)])
 def test_durability__decides_who_waits(
     backend: DirectBackend, durability: Any, behind: int
 ) -> None:
@@ -236,6 +236,30 @@ def test_durability__decides_who_waits(
     # Three checkpoints, and the writes of the input and of the node.
     assert noted.behind == behind
     assert len(values_of(Saver(backend, serde=serializer()), of(thread_id))["messages"]) == 2
+
+
+def test_durability__exit_writes_all_at_once(backend: DirectBackend) -> None:
+    noted, thread_id = Behind(backend), new_id()
+    saver = claimed(noted, thread_id, durability="exit")
+    run(saver, thread_id)
+    before = Saver(backend, serde=serializer()).get_tuple(of(thread_id))
+
+    saver.flush()
+
+    assert (before, noted.behind) == (None, 1)
+    assert len(values_of(Saver(backend, serde=serializer()), of(thread_id))["messages"]) == 2
+
+
+def test_durability__exit_lets_a_run_read_what_it_wrote(backend: DirectBackend) -> None:
+    noted, thread_id = Behind(backend), new_id()
+    saver = claimed(noted, thread_id, durability="exit")
+    put(saver, of(thread_id), {"a": 1}, {"a": "1"})
+
+    found = saver.get_tuple(of(thread_id))
+
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"a": 1}
+    assert noted.behind == 1
 
 
 def test_claim__is_noted_in_each_checkpoint(engine: Engine, backend: DirectBackend) -> None:

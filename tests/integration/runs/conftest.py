@@ -78,9 +78,13 @@ def a_thread(engine: Engine) -> Callable[[], str]:
 
 @pytest.fixture
 def claim(engine: Engine) -> Callable[..., Claim | None]:
-    def take(run_id: str, *, lease: float = 15.0) -> Claim | None:
+    def take(
+        run_id: str, *, lease: float = 15.0, owner: str = "test", suspects: bool = False
+    ) -> Claim | None:
         with engine.begin() as tx:
-            claimed, _ = runs.claim(tx, {run_id: new_id()}, owner="test", lease_seconds=lease)
+            claimed, _ = runs.claim(
+                tx, {run_id: new_id()}, owner=owner, lease_seconds=lease, suspects=suspects
+            )
         return claimed[0].claim if claimed else None
 
     return take

@@ -127,7 +127,7 @@ def test_rescue__the_heartbeat_came_first(engine, a_run, claim):
 def test_rescue__gives_up_after_three_crashes(engine, a_run, claim, one):
     run_id = a_run()
 
-    ends = [lose(engine, claim(run_id)) for _ in range(3)]
+    ends = [lose(engine, claim(run_id, suspects=n == 2)) for n in range(3)]
 
     assert ends == ["pending", "pending", "error"]
     assert one("SELECT attempts FROM dead_letter WHERE run_id = :r", r=run_id) == 3

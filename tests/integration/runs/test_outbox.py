@@ -105,8 +105,8 @@ def test_finish__by_the_writer(database_url, a_run, outbox) -> None:
 def test_rescue__given_up(engine, a_run, claim, outbox) -> None:
     run_id = a_run(kwargs=KWARGS)
     moves = []
-    for _ in range(3):
-        taken = claim(run_id)
+    for n in range(3):
+        taken = claim(run_id, suspects=n == 2)
         assert outbox() == []
         moves.append(sweep(engine, run_id, taken.thread_id))
 
@@ -119,10 +119,16 @@ def test_cancelled_before_its_start(engine, a_run, outbox) -> None:
     a_run(kwargs=KWARGS)
 
     with engine.begin() as tx:
-        tx.execute(text("UPDATE run SET status = 'interrupted', ended_at = clock_timestamp()"))
+        tx.execute(
+            text(
+                "UPDATE run SET status = 'interrupted', cancel_reason = 'why', "
+                "ended_at = clock_timestamp()"
+            )
+        )
 
     [(_, _, payload)] = outbox()
     assert (payload["status"], payload["run_started_at"]) == ("interrupted", None)
+    assert payload["cancel_reason"] == "why"
 
 
 @pytest.mark.parametrize("ended_first", [True, False])

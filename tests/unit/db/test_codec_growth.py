@@ -107,7 +107,7 @@ def change_in_place(value: Any, n: int) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(steps)
 def test_any_history__reads_back_as_it_was_written(
     history: list[tuple[str, int, list[Any]]],

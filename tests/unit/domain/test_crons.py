@@ -138,7 +138,7 @@ def test_first_tick__clock_changes(
     st.from_regex(r"[0-9*/,\-LWHR# a-z]{1,40}", fullmatch=True),
     st.datetimes(datetime(2000, 1, 1), datetime(2090, 1, 1)),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_next_tick__is_later_or_refused_in_no_time(schedule: str, now: datetime) -> None:
     started = time.process_time()
     try:

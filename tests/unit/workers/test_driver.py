@@ -55,10 +55,21 @@ def test_start_of__crash_before_anything_was_durable():
     assert driver.start_of(a_run(attempt=2)) == {"x": 1}
 
 
-def test_start_of__exit_has_nothing_to_continue_from():
+def test_start_of__exit_continues_as_well():
+    """All that such a run writes is committed at once: what is there is all of it."""
     run = a_run(command={"resume": "yes"}, has_progress=True, durability="exit")
 
-    assert driver.start_of(run) == Command(resume="yes")
+    assert driver.start_of(run) is None
+
+
+def test_start_of__answers_by_id_are_given_again_until_they_are_taken():
+    first, second = "a" * 32, "b" * 32
+    command = {"resume": {first: 1, second: 2}, "update": {"x": 2}}
+    run = a_run(command=command, has_progress=True, attempt=2)
+
+    assert driver.start_of(run) == Command(resume={first: 1, second: 2})
+    assert driver.start_of(run, answered={first}) == Command(resume={second: 2})
+    assert driver.start_of(run, answered={first, second}) is None
 
 
 def test_config_of():

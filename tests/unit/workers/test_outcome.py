@@ -36,6 +36,25 @@ def test_of_exception__a_refused_answer_leaves_the_thread_as_it_was():
     assert not outcome.of_exception(ValueError("boom")).keeps_thread
 
 
+def test_of_exception__keeps_where_it_happened():
+    try:
+        raise ValueError("boom \x00") from KeyError("cause")
+    except ValueError as error:
+        ended = outcome.of_exception(error)
+
+    assert "KeyError: 'cause'" in ended.traceback
+    assert "test_outcome.py" in ended.traceback
+    assert ended.traceback.endswith("ValueError: boom \ufffd\n")
+
+
+def test_of_exception__whose_text_raises():
+    class Sly(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    assert outcome.of_exception(Sly()).error == {"error": "Sly", "message": ""}
+
+
 def test_of_exception__text_that_postgres_cannot_hold():
     error = outcome.of_exception(ValueError("a\x00b\ud800" + "x" * 20_000)).error
 

@@ -10,7 +10,8 @@ from trellis.db import runs
 from trellis.dispatch.announce import Announcer
 from trellis_workers.executor import Executor
 
-#: How long a hint counts as on its way, in seconds, for a worker with free slots that hears nothing at all …
+#: How long a hint counts as on its way, in seconds, for a worker with free slots that hears nothing at all, or knows of
+#: a process that died lately …
 _QUIET_TTL_SECONDS = 2.0
 #: … and for one that hears others: its queue may just be long.
 _BUSY_TTL_SECONDS = 10.0
@@ -30,7 +31,9 @@ def dispatch(
     if free_slots <= 0:
         return 0
     quiet = executor.silence_seconds > _SILENCE_SECONDS
-    ttl = _QUIET_TTL_SECONDS if quiet else _BUSY_TTL_SECONDS
+    # By then every hint that died with a process has been looked for.
+    bereft = executor.bereft_seconds < _BUSY_TTL_SECONDS
+    ttl = _QUIET_TTL_SECONDS if quiet or bereft else _BUSY_TTL_SECONDS
     with engine.begin() as tx:
         found = runs.due(tx, limit=min(free_slots, 500), hint_ttl_seconds=ttl)
     for run in found:

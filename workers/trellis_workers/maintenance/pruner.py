@@ -1,10 +1,10 @@
-"""End what is past its time, in small batches: threads, store items, idempotency keys, delivered webhooks."""
+"""End what is past its time, in small batches: threads, items, keys, delivered webhooks, dead letters."""
 
 from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from trellis.db import idempotency, runs, store, webhooks
+from trellis.db import dead_letters, idempotency, runs, store, webhooks
 
 #: Threads that are locked at once.
 _AT_ONCE = 50
@@ -16,7 +16,9 @@ def prune(engine: Engine) -> int:
         threads = runs.delete_temporary_threads(tx)
     with engine.begin() as tx:
         keys = idempotency.sweep(tx, limit=1000) + webhooks.sweep(tx, limit=1000)
-    return threads + keys
+    with engine.begin() as tx:
+        letters = dead_letters.sweep(tx, limit=1000)
+    return threads + keys + letters
 
 
 def expire(engine: Engine, *, limit: int) -> int:

@@ -11,6 +11,7 @@ from trellis.db.checkpoints.chain import Chain, Link
 from trellis.db.checkpoints.codec import as_uuid, unpack_body
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
+from trellis.domain.runs import Claim
 from trellis.errors import TrellisError
 
 
@@ -178,6 +179,17 @@ def read_writes(
                 StoredWrite(task_id, channel, kind, bytes(data))
             )
     return writes
+
+
+def replaced_questions(
+    tx: Tx, *, claim: Claim
+) -> list[tuple[tuple[str, bytes], tuple[str, bytes]]]:
+    """What tasks had asked before a run, and what they ask now that it has answered: type and data of each."""
+    params = {"thread_id": claim.thread_id, "run_id": claim.run_id}
+    return [
+        ((before, bytes(old)), (now, bytes(new)))
+        for before, old, now, new in execute(tx, "checkpoints", "replaced_questions", params)
+    ]
 
 
 def columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -57,6 +57,13 @@ class Rows:
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     blobs: list[BlobRow] = field(default_factory=list)
     writes: list[WriteRow] = field(default_factory=list)
+    partial: bool = False  #: a later attempt cannot go on from these rows
+
+    def namespaces(self) -> set[str]:
+        """Of the checkpoints and writes."""
+        return {row.checkpoint_ns for row in self.checkpoints} | {
+            row.checkpoint_ns for row in self.writes
+        }
 
     def extend(self, other: Rows) -> None:
         self.checkpoints.extend(other.checkpoints)

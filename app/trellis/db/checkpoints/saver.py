@@ -22,9 +22,11 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from trellis.db.checkpoints import upkeep
+from trellis.db.checkpoints.answers import NO_TASK, RESUME, RESUME_IDX, Answers, is_taken
 from trellis.db.checkpoints.backend import Backend
 from trellis.db.checkpoints.cache import Cache, Place
 from trellis.db.checkpoints.chain import Chain
+from trellis.db.checkpoints.clock import observe
 from trellis.db.checkpoints.codec import (
     as_uuid,
     next_version,
@@ -36,7 +38,7 @@ from trellis.db.checkpoints.codec import (
 )
 from trellis.db.checkpoints.growth import decode, encode, measured
 from trellis.db.checkpoints.history import Ancestor, Query, ancestors, page, page_size
-from trellis.db.checkpoints.load import Key, Stored, StoredWrite, load
+from trellis.db.checkpoints.load import Key, Stored, StoredWrite, load, replaced_questions
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow
 from trellis.db.engine import Tx
 from trellis.domain.runs import Claim
@@ -57,9 +59,10 @@ class Saver(BaseCheckpointSaver[str]):
     """
     Checkpoints through a backend.
 
-    With a claim and durability async or exit, puts return before their rows are committed; the run's end waits
-    behind them. Otherwise they return after the commit. `preloaded` has what was read for this run already;
-    each entry is used once.
+    With a claim and durability async, puts return before their rows are committed; the run's end waits behind them.
+    With durability exit their rows are held back until `flush`, and are then committed at once: a crash finds all of
+    them or none. Otherwise puts return after the commit. `preloaded` has what was read for this run already; each
+    entry is used once.
     """
 
     def __init__(
@@ -77,7 +80,13 @@ class Saver(BaseCheckpointSaver[str]):
         self._cache = cache
         self._claim = claim
         self._waits = claim is None or durability == "sync"
+        self._holds = claim is not None and durability == "exit"
+        self._held = Rows()
+        self._answers = Answers()
         self._preloaded = dict(preloaded or {})
+        for stored in self._preloaded.values():
+            if stored is not None:
+                observe(stored.checkpoint_id)
         # Only what this run has read or written is certainly in the tables, and may be built upon.
         self._bases: dict[Place, Chain] = {}
 
@@ -90,12 +99,14 @@ class Saver(BaseCheckpointSaver[str]):
         key = _key(config)
         if key in self._preloaded:
             return self._rebuilt(self._preloaded.pop(key))
+        self._show(key.checkpoint_ns)
         return self._rebuilt(self._ask(self._load(key)))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         key = _key(config)
         if key in self._preloaded:
             return self._rebuilt(self._preloaded.pop(key))
+        self._show(key.checkpoint_ns)
         return self._rebuilt(await self._aask(self._load(key)))
 
     def list(
@@ -134,6 +145,7 @@ class Saver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
+        self._show(_key(config).checkpoint_ns)
         return self._history(
             self._ask(partial(_walk, key=_key(config), channels=channels)), channels
         )
@@ -141,8 +153,19 @@ class Saver(BaseCheckpointSaver[str]):
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
+        self._show(_key(config).checkpoint_ns)
         found = await self._aask(partial(_walk, key=_key(config), channels=channels))
         return self._history(found, channels)
+
+    async def answered(self) -> set[str]:
+        """The ids of the questions that this run's claim has found an answer to, and gone on from."""
+        assert self._claim is not None
+        query = partial(replaced_questions, claim=self._claim)
+        pairs = [[self._ids(*data) for data in pair] for pair in await self._aask(query)]
+        return set().union(*(before - now for before, now in pairs))
+
+    def _ids(self, kind: str, data: bytes) -> set[str]:
+        return {question.id for question in self.serde.loads_typed((kind, unpack(data)))}
 
     # Writing
 
@@ -214,6 +237,23 @@ class Saver(BaseCheckpointSaver[str]):
 
     # To the backend
 
+    def flush(self) -> None:
+        """Commit what was held back, at once, behind what the run wrote before."""
+        rows, self._held = self._held, Rows()
+        if rows.checkpoints or rows.writes:
+            # A subgraph's rows alone: the run cannot go on from them.
+            rows.partial = "" not in rows.namespaces()
+            self._backend.write_behind(rows)
+
+    def forget(self) -> None:
+        """Drop what was held back."""
+        self._held = Rows()
+
+    def _show(self, namespace: str) -> None:
+        """Let a read of the namespace see what this run wrote there."""
+        if namespace in self._held.namespaces():
+            self.flush()
+
     def _ask(self, query: Callable[[Tx], T]) -> T:
         return self._backend.read(query).result()
 
@@ -221,19 +261,30 @@ class Saver(BaseCheckpointSaver[str]):
         return await asyncio.wrap_future(self._backend.read(query))
 
     def _hand_over(self, rows: Rows) -> None:
-        if self._waits:
+        if self._holds:
+            self._held.extend(rows)
+        elif self._waits:
             self._backend.write(rows).result()
         else:
             self._backend.write_behind(rows)
 
     async def _ahand_over(self, rows: Rows) -> None:
-        if self._waits:
+        if self._holds:
+            self._held.extend(rows)
+        elif self._waits:
             await asyncio.wrap_future(self._backend.write(rows))
         else:
             self._backend.write_behind(rows)
 
     def _load(self, key: Key) -> Callable[[Tx], Stored | None]:
-        return lambda tx: load(tx, [key], cache=self._cache)[0]
+        def query(tx: Tx) -> Stored | None:
+            # A fork of an old checkpoint becomes the newest one. For a run, that one is preloaded.
+            if key.checkpoint_id is not None and self._claim is None:
+                for newest in page(tx, Query(*key[:2]), after=None, limit=1):
+                    observe(newest.checkpoint_id)
+            return load(tx, [key], cache=self._cache)[0]
+
+        return query
 
     # Rows to LangGraph's objects
 
@@ -241,11 +292,15 @@ class Saver(BaseCheckpointSaver[str]):
         """A checkpoint to go on from: its values are remembered, to append to."""
         if stored is None:
             return None
+        observe(stored.checkpoint_id)
         values = {}
         for channel, chain in stored.chains.items():
             values[channel], known = self._value(chain)
             self._remember((stored.thread_id, stored.checkpoint_ns, channel), known)
-        return self._tuple(stored, values)
+        found = self._tuple(stored, values)
+        for write in found.pending_writes or ():
+            self._answers.note(stored[:3], *write)
+        return found
 
     def _shown(self, stored: Stored) -> CheckpointTuple:
         """A checkpoint to look at."""
@@ -268,7 +323,9 @@ class Saver(BaseCheckpointSaver[str]):
             checkpoint=body,  # type: ignore[arg-type]  # a Checkpoint's keys, as they were put
             metadata=stored.metadata,  # type: ignore[arg-type]  # likewise
             parent_config=_config(key._replace(checkpoint_id=parent)) if parent else None,
-            pending_writes=[self._pending(write) for write in stored.writes],
+            pending_writes=[
+                write for write in map(self._pending, stored.writes) if not is_taken(*write)
+            ],
         )
 
     def _pending(self, write: StoredWrite) -> tuple[str, str, Any]:
@@ -363,6 +420,14 @@ class Saver(BaseCheckpointSaver[str]):
             kind, data = self.serde.dumps_typed(value)
             idx = WRITES_IDX_MAP.get(channel, n)
             rows.writes.append(WriteRow(*place, idx, channel, kind, pack(data), task_path, run_id))
+        # In one row set, so in one commit: an answer is taken by one question, or still to be given.
+        for taken in self._answers.taken_by(task_id, writes):
+            kind, data = self.serde.dumps_typed(None)
+            rows.writes.append(
+                WriteRow(*taken, NO_TASK, RESUME_IDX, RESUME, kind, pack(data), "", run_id)
+            )
+        for channel, value in writes:
+            self._answers.note(place[:3], task_id, channel, value)
         return rows
 
 

@@ -70,6 +70,7 @@ UPDATE run
    SET status = CASE cancel_action WHEN 'timeout' THEN 'timeout' ELSE 'interrupted' END,
        ended_at = clock_timestamp(),
        updated_at = clock_timestamp(),
+       lost_owner = lease_owner,
        lease_owner = NULL,
        lease_expires_at = NULL
  WHERE run_id = %(run_id)s::uuid

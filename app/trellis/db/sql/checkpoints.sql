@@ -91,6 +91,15 @@ SELECT w.thread_id::text, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel
   JOIN checkpoint_write w USING (thread_id, checkpoint_ns, checkpoint_id)
  ORDER BY w.task_path, w.task_id, w.idx
 
+-- name: replaced_questions
+-- A question that another run had asked, and what stands in its place since this run.
+SELECT replaced_type, replaced_data, type, data
+  FROM checkpoint_write
+ WHERE thread_id = %(thread_id)s::uuid
+   AND run_id = %(run_id)s::uuid
+   AND channel = '__interrupt__'
+   AND replaced_type IS NOT NULL
+
 -- name: page
 -- Newest first, from behind the last row of the page before. A condition that is NULL does not apply.
 SELECT thread_id::text, checkpoint_ns, checkpoint_id, parent_checkpoint_id, body, metadata

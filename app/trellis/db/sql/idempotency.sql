@@ -26,7 +26,7 @@ UPDATE idempotency
 DELETE FROM idempotency
  WHERE (tenant_id, key) IN (SELECT tenant_id, key
                               FROM idempotency
-                             WHERE created_at < clock_timestamp() - interval '24 hours'
+                             WHERE created_at < (SELECT clock_timestamp()) - interval '24 hours'
                              ORDER BY created_at
                              LIMIT %(limit)s
                                FOR UPDATE SKIP LOCKED)

@@ -100,7 +100,8 @@ SELECT t.thread_id::text, t.fence
 -- name: claim
 -- Second half, a statement of its own: its snapshot is taken after the thread locks are held, so it sees every run
 -- that was running or finished by then. Takes the head of each thread, whichever run the hint named; a run that
--- crashed stays the head until it is tried again, for the next one must not start from half of its state.
+-- crashed stays the head until it is tried again, for the next one must not start from half of its state. Suspects
+-- are for processes that execute nothing else.
 WITH locked AS (
     SELECT *
       FROM unnest(%(thread_ids)s::uuid[], %(fences)s::bigint[], %(claim_ids)s::uuid[]) AS l (thread_id, fence, claim_id)
@@ -125,10 +126,11 @@ WITH locked AS (
                           LIMIT 1)
        AND run.status = 'pending'
        AND run.run_after <= clock_timestamp()
+       AND (run.trial_seconds IS NOT NULL) = %(suspects)s::boolean
        AND NOT EXISTS (SELECT 1 FROM run y WHERE y.thread_id = locked.thread_id AND y.status = 'running')
     RETURNING run.run_id, run.thread_id, run.tenant_id, run.fence, run.attempt, run.assistant_id, run.graph_id, run.kwargs,
               run.has_progress,
-              extract(epoch FROM run.deadline_at - clock_timestamp())::float8 AS seconds_left
+              run.trial_seconds, extract(epoch FROM run.deadline_at - clock_timestamp())::float8 AS seconds_left
 ), fenced AS (
     UPDATE thread
        SET fence = claimed.fence
@@ -136,12 +138,14 @@ WITH locked AS (
      WHERE thread.thread_id = claimed.thread_id
 )
 SELECT run_id::text, thread_id::text, tenant_id, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress,
+       trial_seconds,
        seconds_left
   FROM claimed
 
 -- name: claimed_before
 -- Claims whose commit succeeded although its answer was lost (race 8).
 SELECT run_id::text, thread_id::text, tenant_id, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress,
+       trial_seconds,
        extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left, claim_id::text
   FROM run
  WHERE status = 'running'
@@ -298,30 +302,71 @@ SELECT 1
 
 -- name: rescue
 -- Re-checked under the locks: a heartbeat that came first wins. Back to pending with backoff, until the budget of
--- crashes is used up.
+-- crashes is used up, and the last one was its own: no other run was in the process. Before that crash it becomes a
+-- suspect, to be alone for longer than it took to die this time. (updated_at is when it was claimed.)
+WITH lost AS (
+    SELECT r.run_id, r.lost_owner AS lost_before,
+           r.crashes + 1 >= r.max_crashes
+               AND NOT EXISTS (SELECT 1 FROM run o WHERE o.lost_owner = r.lease_owner AND o.run_id <> r.run_id)
+               AND NOT EXISTS (SELECT 1
+                                 FROM run o
+                                WHERE o.status = 'running'
+                                  AND o.lease_owner = r.lease_owner
+                                  AND o.run_id <> r.run_id) AS is_given_up,
+           CASE WHEN r.crashes + 2 >= r.max_crashes
+                THEN least(0.5 + 1.5 * extract(epoch FROM r.lease_expires_at - r.updated_at),
+                           15 * power(2, least(r.crashes, 20)))
+                END AS trial_seconds
+      FROM run r
+     WHERE r.run_id = %(run_id)s::uuid
+)
 UPDATE run
    SET crashes = crashes + 1,
-       status = CASE WHEN crashes + 1 >= max_crashes THEN 'error' ELSE 'pending' END,
-       ended_at = CASE WHEN crashes + 1 >= max_crashes THEN clock_timestamp() END,
-       error = CASE WHEN crashes + 1 >= max_crashes THEN %(error)s::jsonb END,
-       run_after = clock_timestamp() + %(backoff)s * power(2, crashes) * interval '1 second',
+       status = CASE WHEN lost.is_given_up THEN 'error' ELSE 'pending' END,
+       ended_at = CASE WHEN lost.is_given_up THEN clock_timestamp() END,
+       error = CASE WHEN lost.is_given_up THEN %(error)s::jsonb END,
+       run_after = clock_timestamp() + %(backoff)s * power(2, least(crashes, 8)) * interval '1 second',
+       trial_seconds = lost.trial_seconds,
+       lost_owner = lease_owner,
        updated_at = clock_timestamp(),
        hinted_at = NULL,
        lease_owner = NULL,
        lease_expires_at = NULL
- WHERE run_id = %(run_id)s::uuid
+  FROM lost
+ WHERE run.run_id = lost.run_id
    AND status = 'running'
    AND cancel_action IS NULL
    AND lease_expires_at < clock_timestamp()
-RETURNING run_id::text, status
+RETURNING run.run_id::text, status, CASE WHEN crashes = max_crashes THEN lost.lost_before END AS lost_before
 
--- name: bury
--- Keep what a run that used up its budget was asked to do.
-INSERT INTO dead_letter (run_id, tenant_id, thread_id, graph_id, kwargs, reason, attempts, last_error)
-SELECT run_id, tenant_id, thread_id, graph_id, kwargs, 'its worker was lost too often', attempt, error
-  FROM run
- WHERE run_id = %(run_id)s::uuid
-    ON CONFLICT (run_id) DO NOTHING
+-- name: acquit
+-- The one that was given up has been the death of this process; the others that it held may go on among the rest.
+-- Only after the first that is found out: of several, the others are tried one by one. SKIP LOCKED: never waits.
+UPDATE run
+   SET trial_seconds = NULL
+ WHERE run_id IN (SELECT run_id
+                    FROM run
+                   WHERE lost_owner = %(owner)s
+                     AND status = 'pending'
+                     AND trial_seconds IS NOT NULL
+                     FOR UPDATE SKIP LOCKED)
+
+-- name: suspect
+-- The next to be executed alone: the newest, which most likely broke what had worked before; of those whose
+-- quarantine died with several in it, the one that came last.
+SELECT r.run_id::text, r.graph_id
+  FROM run r
+ WHERE r.status = 'pending'
+   AND r.trial_seconds IS NOT NULL
+   AND r.run_after <= (SELECT clock_timestamp())
+   AND NOT EXISTS (SELECT 1
+                     FROM run o
+                    WHERE o.thread_id = r.thread_id
+                      AND (o.status = 'running'
+                           OR (o.status = 'pending' AND o.seq < r.seq
+                               AND (o.run_after <= clock_timestamp() OR o.attempt > 0))))
+ ORDER BY CASE WHEN r.crashes < r.max_crashes THEN 0 ELSE r.trial_seconds END, r.started_at DESC
+ LIMIT 1
 
 -- name: due
 -- Heads of idle threads that nobody has been told about lately. For workers with free slots only. A run that lost its
@@ -332,7 +377,8 @@ UPDATE run
     SELECT r.run_id
       FROM run r
      WHERE r.status = 'pending'
-       AND r.run_after <= clock_timestamp()
+       AND r.trial_seconds IS NULL
+       AND r.run_after <= (SELECT clock_timestamp())
        AND (r.hinted_at IS NULL OR r.hinted_at < clock_timestamp() - interval '1 second'
                    * CASE WHEN r.attempt > 0 THEN least(%(hint_ttl)s::float8, 2) ELSE %(hint_ttl)s::float8 END)
        AND NOT EXISTS (SELECT 1
@@ -350,7 +396,7 @@ RETURNING run_id::text, graph_id
 -- Threads of stateless runs whose result nobody can ask for any more.
 SELECT thread_id::text
   FROM thread
- WHERE expires_at < clock_timestamp()
+ WHERE expires_at < (SELECT clock_timestamp())
    AND temporary
    AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
  ORDER BY expires_at
@@ -361,7 +407,7 @@ SELECT thread_id::text
 -- Threads past their time to live on which nothing runs. A claim takes the thread's lock, so nothing begins either.
 SELECT thread_id::text, ttl_strategy
   FROM thread
- WHERE expires_at < clock_timestamp()
+ WHERE expires_at < (SELECT clock_timestamp())
    AND NOT temporary
    AND NOT EXISTS (SELECT 1 FROM run WHERE run.thread_id = thread.thread_id AND run.status IN ('pending', 'running'))
  ORDER BY expires_at

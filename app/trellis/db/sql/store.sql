@@ -174,7 +174,7 @@ DELETE FROM store_item
  WHERE (tenant_id, namespace, key) IN (
        SELECT tenant_id, namespace, key
          FROM store_item
-        WHERE expires_at <= clock_timestamp()
+        WHERE expires_at <= (SELECT clock_timestamp())
         LIMIT %(limit)s
           FOR UPDATE SKIP LOCKED
        )

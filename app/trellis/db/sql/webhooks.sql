@@ -8,7 +8,7 @@ UPDATE webhook_outbox
                         FROM webhook_outbox
                        WHERE delivered_at IS NULL
                          AND given_up_at IS NULL
-                         AND next_attempt_at <= clock_timestamp()
+                         AND next_attempt_at <= (SELECT clock_timestamp())
                        ORDER BY next_attempt_at
                        LIMIT %(limit)s
                          FOR UPDATE SKIP LOCKED)

@@ -1,0 +1,155 @@
+"""A worker process is killed before a commit of its run, and another one goes on.
+
+`make chaos` kills before every commit, one after the other; `make test` at two places for each kind of run.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acceptance.course import Course
+from acceptance.crashes import Case, Workers, workers
+from acceptance.system import System
+
+Start = Callable[[Case], dict[str, Any]]
+
+AT_THE_END = -1
+
+SEEDS = int(os.environ.get("SEEDS", "1"))
+
+
+@pytest.fixture(scope="module")
+def crew(front: System) -> Iterator[Workers]:
+    with workers(front) as crew:
+        yield crew
+
+
+def plain(case: Case) -> dict[str, Any]:
+    return {"input": case.course.input(log=["in"])}
+
+
+def resume(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"command": {"resume": "yes"}}
+
+
+def resume_by_id(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"command": {"resume": {case.state()["interrupts"][0]["id"]: "yes"}}}
+
+
+def update(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"command": {"update": {"log": ["new"]}}}
+
+
+def update_and_resume(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"command": {"resume": "yes", "update": {"log": ["new"]}}}
+
+
+def goto_and_update(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"command": {"goto": "b", "update": {"log": ["new"]}}}
+
+
+def origin(case: Case, node: str) -> str:
+    """The checkpoint before a node."""
+    found: str = next(it for it in case.history() if it["next"] == [node])["checkpoint"][
+        "checkpoint_id"
+    ]
+    return found
+
+
+def fork(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {
+        "input": None,
+        "checkpoint_id": origin(case, "child" if case.graph == "nested" else "b"),
+    }
+
+
+def fork_with_input(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"input": {"log": ["other"]}, "checkpoint_id": origin(case, "b")}
+
+
+def fork_with_update(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"command": {"update": {"log": ["new"]}}, "checkpoint_id": origin(case, "b")}
+
+
+def fork_and_resume(case: Case) -> dict[str, Any]:
+    """Answer once more a question that was answered before."""
+    case.run(**plain(case))
+    case.run(command={"resume": "no"})
+    return {"command": {"resume": "yes"}, "checkpoint_id": origin(case, "ask")}
+
+
+def answer_left(case: Case) -> dict[str, Any]:
+    """Answer one of two questions by its id; the other is asked again at once."""
+    case.run(**plain(case))
+    [left] = [each["id"] for each in case.state()["interrupts"] if each["value"] == "l1"]
+    return {"command": {"resume": {left: "yes"}}}
+
+
+KINDS: list[tuple[str, Start]] = [
+    ("line", plain),
+    ("line", goto_and_update),
+    ("line", fork),
+    ("line", fork_with_input),
+    ("line", fork_with_update),
+    ("parallel", plain),
+    ("nested", plain),
+    ("nested", fork),
+    ("one_question", update),
+    ("one_question", update_and_resume),
+    ("one_question", fork_and_resume),
+    ("two_in_one", resume),
+    ("two_in_one", resume_by_id),
+    ("two_in_two", resume),
+    ("two_below", resume),
+    ("two_below", resume_by_id),
+    ("two_beside", answer_left),
+]
+
+
+def points(commits: int) -> list[int]:
+    """Before which commits to kill: in a long test all of them; else one that is always the same, and the end's."""
+    some = [*range(2, commits)] if SEEDS > 1 else [random.Random(commits).randint(2, commits)]
+    return [*some, AT_THE_END]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
+@pytest.mark.parametrize(
+    ("graph", "start"), KINDS, ids=[f"{graph}-{start.__name__}" for graph, start in KINDS]
+)
+def test_a_crash(crew: Workers, tmp_path: Path, graph: str, start: Start, durability: str) -> None:
+    def new(name: str) -> Case:
+        folder = tmp_path / name
+        folder.mkdir()
+        case = Case(crew, graph, Course(folder))
+        case.create(
+            **start(case), durability=durability, stream_resumable=True, stream_mode="tasks"
+        )
+        return case
+
+    undisturbed = new("undisturbed")
+    commits = undisturbed.attempt()
+    expected = undisturbed.result()
+
+    for fatal in points(commits):
+        case = new(str(fatal))
+        killed = not case.attempt(fatal=fatal)
+        assert killed or fatal != AT_THE_END
+        finished, noted = case.finished(), len(case.course.journal())
+        if killed:
+            case.rescue()
+            assert case.attempt()
+
+        assert case.result() == expected, f"killed before commit {fatal} of {commits}"
+        assert not finished & set(case.course.journal()[noted:])

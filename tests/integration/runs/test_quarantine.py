@@ -1,0 +1,167 @@
+"""Suspects: who becomes one, who may execute it, and when it is given up or acquitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+
+from trellis.db import cancel, runs
+from trellis.domain.runs import Claim
+
+DIE = "UPDATE run SET lease_expires_at = clock_timestamp() WHERE lease_owner = :o"
+TRIAL = "SELECT trial_seconds FROM run WHERE run_id = :r"
+
+
+@pytest.fixture
+def die(engine) -> Callable[..., list[str | None]]:
+    """The end of a process: its leases end, and its runs are found one by one."""
+
+    def end(owner: str, *claims: Claim) -> list[str | None]:
+        with engine.begin() as tx:
+            tx.execute(text(DIE), {"o": owner})
+        return [rescue(claim) for claim in claims]
+
+    def rescue(claim: Claim) -> str | None:
+        with engine.begin() as tx:
+            return runs.rescue(tx, claim.run_id, claim.thread_id, backoff_seconds=0)
+
+    return end
+
+
+@pytest.fixture
+def suspects(claim, die) -> Callable[..., list[Claim]]:
+    """Claims of runs that were together in two processes that died."""
+
+    def make(*run_ids: str) -> list[Claim]:
+        for owner in ("first", "second"):
+            claims = [claim(run_id, owner=owner) for run_id in run_ids]
+            die(owner, *claims)
+        return claims
+
+    return make
+
+
+def next_suspect(engine) -> str | None:
+    with engine.begin() as tx:
+        found = runs.suspect(tx)
+    return found and found.run_id
+
+
+def test_suspect__not_after_one_crash(engine, a_run, claim, die, one):
+    first = claim(a_run(), owner="w")
+
+    assert die("w", first) == ["pending"]
+
+    assert one(TRIAL, r=first.run_id) is None
+    assert next_suspect(engine) is None
+    assert claim(first.run_id).attempt == 2
+
+
+def test_suspect__after_two_crashes(engine, a_run, claim, suspects, one):
+    [last] = suspects(a_run())
+
+    assert one(TRIAL, r=last.run_id) >= 0.5
+    assert claim(last.run_id) is None
+    with engine.begin() as tx:
+        assert runs.due(tx, limit=9, hint_ttl_seconds=0) == []
+    assert next_suspect(engine) == last.run_id
+    assert claim(last.run_id, suspects=True).attempt == 3
+
+
+def test_claim__a_quarantine_takes_nothing_else(a_run, claim):
+    assert claim(a_run(), suspects=True) is None
+
+
+def test_rescue__the_trial_is_longer_than_it_took_to_die(engine, a_run, claim, die, one):
+    run_id = a_run()
+    for owner in ("first", "second"):
+        last = claim(run_id, owner=owner)
+        with engine.begin() as tx:
+            tx.execute(text("UPDATE run SET updated_at = updated_at - interval '4 s'"))
+        die(owner, last)
+
+    assert 6.5 <= one(TRIAL, r=run_id) < 15
+
+
+def test_rescue__given_up_alone(a_run, claim, die, suspects, one):
+    [last] = suspects(a_run())
+
+    third = claim(last.run_id, owner="q", suspects=True)
+
+    assert die("q", third) == ["error"]
+    assert one("SELECT attempts FROM dead_letter") == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_rescue__never_given_up_for_a_death_that_another_run_shared(
+    a_run, claim, die, suspects, first, one
+):
+    claims = suspects(a_run(), a_run())
+    again = [claim(each.run_id, owner="q", suspects=True) for each in claims]
+
+    assert die("q", again[first], again[1 - first]) == ["pending", "pending"]
+    assert one("SELECT count(*) FROM run WHERE trial_seconds IS NOT NULL") == 2
+
+
+def test_rescue__not_given_up_when_the_other_was_cancelled(
+    engine, a_run, claim, die, suspects, one
+):
+    one_of_them, other = suspects(a_run(), a_run())
+    mine = claim(one_of_them.run_id, owner="q", suspects=True)
+    theirs = claim(other.run_id, owner="q", suspects=True)
+    wish = (
+        "UPDATE run SET cancel_action = 'interrupt', cancel_requested_at = now() WHERE run_id = :r"
+    )
+    with engine.begin() as tx:
+        tx.execute(text(wish), {"r": theirs.run_id})
+        tx.execute(text(DIE), {"o": "q"})
+    with engine.begin() as tx:
+        assert cancel.end_overdue(tx, theirs.run_id, theirs.thread_id, patience_seconds=60)
+
+    assert die("q", mine) == ["pending"]
+
+
+def test_acquit(engine, a_run, claim, die, suspects, one):
+    """The others go on among the rest as soon as the one is found."""
+    guilty, *others = suspects(*[a_run() for _ in range(3)])
+    last = claim(guilty.run_id, owner="q", suspects=True)
+
+    assert die("q", last) == ["error"]
+
+    assert next_suspect(engine) is None
+    assert all(claim(other.run_id) for other in others)
+
+
+def test_acquit__only_once(engine, a_run, claim, die, suspects):
+    """Where two are guilty the second is found among all that are left, one by one."""
+    first, second, innocent = suspects(*[a_run() for _ in range(3)])
+    die("q", claim(first.run_id, owner="q", suspects=True))
+    third = [claim(each.run_id, owner="third") for each in (second, innocent)]
+    assert die("third", *third) == ["pending", "pending"]
+
+    assert die("r", claim(second.run_id, owner="r", suspects=True)) == ["error"]
+
+    assert next_suspect(engine) == innocent.run_id
+
+
+def test_suspect__the_newest_is_tried_first(engine, a_run, suspects):
+    claims = suspects(*[a_run() for _ in range(3)])
+
+    assert next_suspect(engine) == claims[-1].run_id
+
+
+def test_suspect__then_the_one_that_came_last_into_the_quarantine_that_died(
+    engine, a_run, claim, die, suspects
+):
+    """It lived for the shortest time, whatever is newer: so the guilty one is alone in the end."""
+    guilty, newer = suspects(a_run(), a_run())
+    long = claim(newer.run_id, owner="q", suspects=True)
+    with engine.begin() as tx:
+        tx.execute(text("UPDATE run SET updated_at = updated_at - interval '9 s'"))
+    short = claim(guilty.run_id, owner="q", suspects=True)
+
+    die("q", long, short)
+
+    assert next_suspect(engine) == guilty.run_id
