@@ -11,26 +11,32 @@ from contextlib import asynccontextmanager
 import click
 import uvicorn
 
-from trellis import runtime, telemetry
+from trellis import loopback, runtime, telemetry
+from trellis.api import openapi
 from trellis.api.app import create_app
+from trellis.auth.build import check_exposure
 from trellis.bridge import Bridge
 from trellis.runtime import Runtime
 from trellis.services import assistants
 from trellis.settings import Settings, load
+from trellis.site import Site, load_app
 from trellis.stream.reader import Reader
 
 #: How long requests may go on after SIGTERM, in seconds. Streams end at once, so that clients reconnect elsewhere.
 _GRACE = 4
 
 
-def app() -> Bridge:
+def app() -> Site:
     """Make the application from the environment."""
+    loopback.announce()
     settings = load()
     telemetry.configure(settings)
-    return create(runtime.build(settings))
+    rt = runtime.build(settings)
+    check_exposure(settings, rt.access)
+    return create(rt)
 
 
-def create(rt: Runtime) -> Bridge:
+def create(rt: Runtime) -> Site:
     """Make the application of a runtime."""
 
     @asynccontextmanager
@@ -38,17 +44,26 @@ def create(rt: Runtime) -> Bridge:
         rt.loop = asyncio.get_running_loop()
         rt.reader = Reader(rt.settings.redis_url, prefix=rt.settings.redis_key_prefix)
         greeting = asyncio.create_task(_ensure_assistants(rt))
-        yield
+        async with site.lifespan():
+            yield
         greeting.cancel()
         await rt.reader.close()
         rt.close()
 
-    return Bridge(
-        create_app(rt),
+    flask = create_app(rt)
+    theirs = load_app(rt.manifest)
+    flask.extensions[openapi.THEIRS] = getattr(theirs, "openapi", None)
+    bridge = Bridge(
+        flask,
         lifespan=lifespan,
         threads=rt.settings.web_threads,
         max_body_bytes=rt.settings.max_body_bytes,
     )
+    site = Site(rt, flask, bridge, theirs)
+    rt.before_user_code = lambda: loopback.connect(loopback.Loopback(site))
+    if theirs is not None or not rt.access.is_open:
+        rt.before_user_code()
+    return site
 
 
 async def _ensure_assistants(rt: Runtime) -> None:
@@ -91,8 +106,10 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    loopback.announce()
     telemetry.configure(settings)
     rt = runtime.build(settings)
+    check_exposure(settings, rt.access)
     config = uvicorn.Config(
         create(rt),
         host=settings.host,

@@ -20,6 +20,7 @@ import orjson
 from flask import Flask, Response
 
 from trellis import telemetry
+from trellis.api.access import WHO
 from trellis.api.bodies import AsyncBody
 from trellis.errors import Unavailable
 
@@ -79,7 +80,7 @@ class Bridge:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await _read(scope, receive, self._limit)
+            body = await read_body(scope, receive, self._limit)
         except TooLarge:
             await _refuse(send, receive, self._limit)
             return
@@ -88,6 +89,8 @@ class Bridge:
         # What the view binds to the context goes on to its body, and not to the thread's next view.
         context = contextvars.copy_context()
         environ = environ_of(scope, body)
+        if WHO in scope:
+            environ[WHO] = scope[WHO]
         status, headers, answer = await asyncio.get_running_loop().run_in_executor(
             self._pool, context.run, _respond, self._flask, environ
         )
@@ -132,7 +135,9 @@ def dispatch(flask: Flask, environ: Mapping[str, Any]) -> Response:
         context.pop(failure)
 
 
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int | None) -> bytes:
+    """The whole body. :raises TooLarge: it passes the limit. :raises Gone: the client hung up."""
+    limit = sys.maxsize if limit is None else limit
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise TooLarge

@@ -56,6 +56,18 @@ def check(config: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("name")
+@click.option("--tenant", help="Whose data the key opens; without it, that of the only tenant.")
+def api_key(name: str, tenant: str | None) -> None:
+    """Make an API key for NAME. It is shown once; the server keeps its SHA-256."""
+    from trellis.auth.keys import new
+
+    key, entry = new(name, tenant)
+    click.echo(f"The key, for the client (X-Api-Key, or Authorization: Bearer): {key}")
+    click.echo(f"For the server, in TRELLIS_API_KEYS: {entry}")
+
+
+@cli.command()
 def flower() -> None:
     """Watch runs as Celery tasks. Closed unless TRELLIS_FLOWER_BASIC_AUTH (user:password) is set."""
     settings = load()

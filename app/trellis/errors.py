@@ -4,6 +4,7 @@ TrellisError
 ├── BadRequest            400  the request contradicts itself
 ├── Invalid               422  the request cannot be understood
 │   └── NotSupported      422  understood, and not available yet
+├── Denied               401  or 403, or what the user's auth handler says
 ├── NotFound              404
 ├── Conflict              409
 ├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
@@ -15,6 +16,8 @@ TrellisError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class TrellisError(Exception):
@@ -41,6 +44,17 @@ class Invalid(TrellisError):
 
 class NotSupported(Invalid):
     """The request is understood, but this version cannot honour it."""
+
+
+class Denied(TrellisError):
+    """Whoever asks is not let in, or may not do this."""
+
+    def __init__(
+        self, detail: str, *, status: int = 401, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
 
 
 class NotFound(TrellisError):

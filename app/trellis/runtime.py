@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from sqlalchemy import Engine
 
+from trellis.auth.access import Access
+from trellis.auth.build import build as build_access
 from trellis.db.engine import new_engine
 from trellis.db.queries import Preparing
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
+from trellis.domain.access import DEFAULT_TENANT
+from trellis.errors import Unavailable
 from trellis.graphs.manifest import Manifest, load
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from trellis.db.vectors import Index
@@ -41,6 +48,7 @@ class Runtime:
 
     settings: Settings
     manifest: Manifest
+    access: Access
     engine: Engine  #: for transactions of several statements
     autocommit: Engine  #: the same connections, where each statement is a transaction of its own
     redis: redis.Redis
@@ -49,6 +57,10 @@ class Runtime:
     presence: Presence
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    #: Those that have their default assistants: the first one gets them when the process starts.
+    tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
+    #: Called before the first graph is imported here: it may hold clients of this very process.
+    before_user_code: Callable[[], None] = lambda: None
     _registry: Registry | None = None
     _index: Index | None = None
     _index_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,8 +71,20 @@ class Runtime:
         if self._registry is None:
             from trellis.graphs.registry import Registry
 
+            self.before_user_code()
             self._registry = Registry(self.manifest)
         return self._registry
+
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Run a coroutine on the process's loop, and wait for it. From a view's thread.
+
+        :raises Unavailable: there is no loop yet.
+        """
+        if self.loop is None:
+            work.close()
+            raise Unavailable("The server is starting. Try again.")
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     @property
     def index(self) -> Index | None:
@@ -85,9 +109,9 @@ class Runtime:
         self.redis.close()
 
 
-def build(settings: Settings) -> Runtime:
+def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     """
-    Build the runtime. Connects to nothing: a database that is down must not keep the process from starting.
+    Build the runtime; with the access that the settings ask for, unless one is given. Connects to nothing: a database that is down must not keep the process from starting.
 
     :raises ConfigError: langgraph.json is missing or wrong.
     """
@@ -95,10 +119,12 @@ def build(settings: Settings) -> Runtime:
     connections = new_engine(
         settings.database_url, pool_size=settings.database_pool_size, autocommit=True
     )
+    manifest = load(settings.config_path)
     engine = connections.execution_options(isolation_level="READ COMMITTED")
     return Runtime(
         settings=settings,
-        manifest=load(settings.config_path),
+        manifest=manifest,
+        access=build_access(settings, manifest) if access is None else access,
         engine=engine,
         autocommit=Preparing(connections, only=_HOT, alone=True).engine,
         redis=client,

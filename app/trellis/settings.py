@@ -14,6 +14,9 @@ from trellis.errors import ConfigError
 
 T = TypeVar("T")
 
+#: Hosts that only this machine can reach.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -47,6 +50,11 @@ class Settings:
     webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
     log_level: str = "INFO"
     log_json: bool = False
+    #: Who may come in without `auth.path`: see trellis.auth.
+    api_keys: str | None = None
+    jwt: Mapping[str, str] | None = None
+    allow_unauthenticated: bool = False
+    studio_auth: bool = False
     flower_port: int = 5555
     flower_basic_auth: str | None = None
 
@@ -82,9 +90,30 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         webhook_secrets=_secrets(env, "TRELLIS_WEBHOOK_SECRET"),
         log_level=_choice(env, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         log_json=_flag(env, "LOG_JSON", False),
+        api_keys=env.get("TRELLIS_API_KEYS") or None,
+        jwt=_jwt(env),
+        allow_unauthenticated=_flag(env, "TRELLIS_ALLOW_UNAUTHENTICATED", False),
+        studio_auth=_flag(env, "TRELLIS_STUDIO_AUTH", False),
         flower_port=_number(env, "PORT", int, 5555, low=0, high=65535),
         flower_basic_auth=env.get("TRELLIS_FLOWER_BASIC_AUTH") or None,
     )
+
+
+def _jwt(env: Mapping[str, str]) -> dict[str, str] | None:
+    """The rules of tokens, all of those needed or none."""
+    names = {"issuer": "TRELLIS_JWT_ISSUER", "audience": "TRELLIS_JWT_AUDIENCE"}
+    names |= {"jwks": "TRELLIS_JWT_JWKS"}
+    given = {key: env[name] for key, name in names.items() if env.get(name)}
+    if not given and not env.get("TRELLIS_JWT_TENANT_CLAIM"):
+        return None
+    if missing := [name for key, name in names.items() if key not in given]:
+        raise ConfigError(f"{', '.join(missing)} must be set too, so that tokens can be checked")
+    address = urlsplit(given["jwks"])
+    is_local = address.scheme == "http" and address.hostname in ("127.0.0.1", "localhost")
+    if address.scheme not in ("", "https") and not is_local:
+        raise ConfigError("TRELLIS_JWT_JWKS must be an https:// address, or the path of a file")
+    tenant = env.get("TRELLIS_JWT_TENANT_CLAIM")
+    return {**given, **({"tenant_claim": tenant} if tenant else {})}
 
 
 def config_path(env: Mapping[str, str]) -> Path | None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from trellis import runtime, telemetry
 from trellis.api.app import create_app
 from trellis.api.bodies import AsyncBody
+from trellis.auth.build import check_exposure
 from trellis.bridge import dispatch
+from trellis.errors import ConfigError
 from trellis.services import assistants
 from trellis.settings import load
 from trellis.stream.reader import Reader
@@ -27,6 +29,9 @@ class Application:
         settings = load()
         telemetry.configure(settings)
         rt = runtime.build(settings)
+        check_exposure(settings, rt.access)
+        if rt.manifest.http.app or rt.manifest.http.mount_prefix:
+            raise ConfigError('"http.app" and "http.mount_prefix" need ASGI: use `trellis web`')
         self._rt = rt
         self._loop = rt.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)

@@ -87,6 +87,7 @@ class System:
     logs: Path
     env: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=any_port)
+    prefix: str = ""
     processes: list[Process] = field(default_factory=list)
 
     @property
@@ -133,7 +134,7 @@ class System:
 
     def is_up(self) -> bool:
         try:
-            return self.request("GET", "/ok").status == 200
+            return self.request("GET", f"{self.prefix}/ok").status == 200
         except OSError:
             return False
 

@@ -21,6 +21,7 @@ from trellis.db.checkpoints.saver import Saver
 from trellis.db.runs import Claimed
 from trellis.domain import interrupts
 from trellis.domain.runs import Outcome
+from trellis.domain.users import User
 from trellis.errors import UnknownInterruptError
 from trellis.graphs.commands import command_of
 from trellis_workers import modes, outcome
@@ -52,9 +53,19 @@ def equip(graph: Graph, *, saver: Saver, store: BaseStore) -> Graph:
     return equipped
 
 
+def client_config(run: Claimed) -> dict[str, Any]:
+    """The config as it was accepted, with the user as nodes and factories expect it: an object and a mapping in one."""
+    config: dict[str, Any] = run.kwargs["config"]
+    fields = config["configurable"].get("langgraph_auth_user")
+    if not fields:
+        return dict(config)
+    configurable = {**config["configurable"], "langgraph_auth_user": User(fields)}
+    return {**config, "configurable": configurable}
+
+
 def config_of(run: Claimed) -> dict[str, Any]:
     """The config a graph gets: the client's, with our metadata and the run's identity."""
-    config: dict[str, Any] = dict(run.kwargs["config"])
+    config = client_config(run)
     config["metadata"] = {
         **config.get("metadata", {}),
         "run_attempt": run.claim.attempt,

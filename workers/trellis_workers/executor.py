@@ -20,6 +20,7 @@ from trellis.db.runs import Claimed, Pending
 from trellis.db.serde import serializer
 from trellis.db.state_types import state_types
 from trellis.db.writer import FencedBackend
+from trellis.domain.access import Principal, caller
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.errors import Fenced, Unavailable
@@ -270,7 +271,12 @@ class Executor:
     async def _drive(self, attempt: Attempt, taken: Taken) -> driver.Driven:
         host, run = self._host, attempt.run
         claim, events = run.claim, host.events
-        store = host.store.guarded(partial(runs.fence, claim=claim), patience_seconds=_PATIENCE)
+        # Clients that its nodes make work on the data of the same tenant.
+        caller.set(Principal(tenant_id=run.tenant_id))
+        config = driver.client_config(run)
+        store = host.store(run.tenant_id).guarded(
+            partial(runs.fence, claim=claim), patience_seconds=_PATIENCE
+        )
 
         def send(name: str, data: Any) -> None:
             if not attempt.over:
@@ -278,9 +284,10 @@ class Executor:
 
         opened = host.registry.open(
             run.graph_id,
-            config=dict(run.kwargs["config"]),
+            config=config,
             context=run.kwargs["context"],
             access_context="threads.create_run",
+            user=config["configurable"].get("langgraph_auth_user"),
             store=store,
         )
         async with opened as graph:

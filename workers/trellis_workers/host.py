@@ -8,15 +8,18 @@ import threading
 import time
 import traceback
 from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
+from trellis import loopback
+from trellis.auth.access import Open
 from trellis.db.checkpoints import Cache
 from trellis.db.engine import new_engine
 from trellis.db.store import PostgresStore, ttl_config
+from trellis.db.vectors import Index
 from trellis.db.writer import Writer
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
@@ -24,6 +27,7 @@ from trellis.domain.runs import Lease
 from trellis.graphs import embeddings
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.registry import Registry
+from trellis.loopback import OnDemand
 from trellis.runtime import Runtime
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
@@ -50,7 +54,9 @@ class Host:
     writer: Writer
     keeper: Keeper
     lease: Lease
-    store: PostgresStore
+    store_threads: Executor
+    index: Index | None
+    loopback: OnDemand
     cache: Cache
     announcer: Announcer
     signals: Signals
@@ -61,6 +67,16 @@ class Host:
     serdes: dict[str, Any] = field(default_factory=dict)
     draining: threading.Event = field(default_factory=threading.Event)
 
+    def store(self, tenant_id: str) -> PostgresStore:
+        """The long-term memory of a tenant. Cheap: one is made for each use."""
+        return PostgresStore(
+            self.engine,
+            tenant_id,
+            ttl=ttl_config(self.manifest.store.ttl),
+            index=self.index,
+            executor=self.store_threads,
+        )
+
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the process's loop from a slot's thread."""
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
@@ -69,6 +85,8 @@ class Host:
 
 def build(settings: Settings, *, owner: str) -> Host:
     """Start the threads of the process and build what they share."""
+    loopback.announce()
+    loopback.connect(api := OnDemand(settings))
     manifest = load(settings.config_path)
     engine = new_engine(settings.database_url, pool_size=settings.database_pool_size)
     lease = Lease()
@@ -78,6 +96,7 @@ def build(settings: Settings, *, owner: str) -> Host:
     rt = Runtime(
         settings=settings,
         manifest=manifest,
+        access=Open(),
         engine=engine,
         autocommit=engine.execution_options(isolation_level="AUTOCOMMIT"),
         redis=redis,
@@ -95,12 +114,9 @@ def build(settings: Settings, *, owner: str) -> Host:
         writer=Writer(new_engine(settings.database_url, pool_size=1), cache=cache),
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
-        store=PostgresStore(
-            engine,
-            "default",
-            ttl=ttl_config(manifest.store.ttl),
-            index=embeddings.load(manifest),
-        ),
+        loopback=api,
+        store_threads=ThreadPoolExecutor(4, thread_name_prefix="store"),
+        index=embeddings.load(manifest),
         cache=cache,
         announcer=rt.announcer,
         signals=rt.signals,
@@ -124,6 +140,7 @@ def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 
 def close(host: Host) -> None:
     """Commit and send what is queued, then let go of every connection."""
+    _on(host.loop, host.loopback.close())
     _on(host.loop, host.events.close())
     host.keeper.close()
     host.deliverer.close()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from trellis.db import graphs as rows
+from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import GraphLoadError
 from trellis.graphs import schemas
 from trellis.telemetry import GRAPH_FAILED, log
@@ -36,7 +37,7 @@ def _info(host: Host, graph_id: str) -> tuple[dict[str, object] | None, str | No
 
 async def _describe(host: Host, graph_id: str) -> dict[str, object]:
     opened = host.registry.open(
-        graph_id, config=None, access_context="assistants.read", store=host.store
+        graph_id, config=None, access_context="assistants.read", store=host.store(DEFAULT_TENANT)
     )
     async with opened as graph:
         return schemas.info(graph)

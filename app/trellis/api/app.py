@@ -6,13 +6,16 @@ import time
 from typing import Any
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from trellis import telemetry
 from trellis.api import (
+    access,
     assistants,
     body,
+    cors,
     crons,
+    current,
     dev,
     idempotency,
     openapi,
@@ -26,11 +29,9 @@ from trellis.api import (
 from trellis.api.current import EXTENSION, request_id
 from trellis.api.metrics import Metrics
 from trellis.db.engine import is_conflict, is_unavailable
-from trellis.errors import Invalid, TrellisError, Unavailable
+from trellis.errors import Denied, Invalid, TrellisError, Unavailable
 from trellis.runtime import Runtime
 
-_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"
-_EXPOSED = "x-pagination-total, x-pagination-next, content-location"
 _BLUEPRINTS = (
     system.blueprint,
     openapi.blueprint,
@@ -42,6 +43,10 @@ _BLUEPRINTS = (
     crons.blueprint,
 )
 
+#: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.
+_GROUPS = {"assistants": "assistants", "threads": "threads", "state": "threads", "runs": "runs"}
+_GROUPS |= {"store": "store", "crons": "runs"}
+
 
 def create_app(rt: Runtime) -> Flask:
     """Make the application of a process. Reads and writes nothing by itself."""
@@ -49,12 +54,16 @@ def create_app(rt: Runtime) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = rt.settings.max_body_bytes
     app.extensions[EXTENSION] = rt
     app.extensions[system.METRICS] = metrics = Metrics()
+    disabled = rt.manifest.http.disabled
     for blueprint in _BLUEPRINTS:
-        app.register_blueprint(blueprint)
+        if _GROUPS.get(blueprint.name) not in disabled:
+            app.register_blueprint(blueprint)
     if rt.settings.dev:
         app.register_blueprint(dev.blueprint)
     app.before_request(_start)
-    app.after_request(_allow_origin)
+    app.before_request(access.check)
+    app.after_request(access.verify)
+    app.after_request(lambda response: cors.tell(rt.manifest.http.cors, response))
     app.after_request(idempotency.tell)
     app.after_request(lambda response: _count(metrics, response))
     app.register_error_handler(TrellisError, _explain)
@@ -67,37 +76,12 @@ def _start() -> Response | None:
     """Answer a preflight, and refuse what no path or parameter can mean."""
     g.started = time.perf_counter()
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return _preflight()
+        return cors.preflight(current.rt().manifest.http.cors)
+    if "meta" in current.rt().manifest.http.disabled and request.path in access.OPEN - {"/ok"}:
+        raise NotFound
     if "\0" in request.path or "%00" in request.query_string.decode("latin1"):
         raise Invalid(f"The URL {body.NUL}")
     return None
-
-
-def _preflight() -> Response:
-    response = Response("OK", content_type="text/plain; charset=utf-8")
-    response.headers.update(
-        {
-            "Access-Control-Allow-Methods": _METHODS,
-            "Access-Control-Max-Age": "600",
-            "Access-Control-Allow-Private-Network": "true",
-            "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
-            "Access-Control-Request-Private-Network",
-        }
-    )
-    if wanted := request.headers.get("Access-Control-Request-Headers"):
-        response.headers["Access-Control-Allow-Headers"] = wanted
-    return response
-
-
-def _allow_origin(response: Response) -> Response:
-    """Any site may read the answers: there are no cookies here that could be abused."""
-    headers = response.headers
-    headers.setdefault("Vary", "Origin")
-    if "Origin" in request.headers:
-        headers["Access-Control-Allow-Origin"] = "*"
-        if request.method != "OPTIONS":
-            headers["Access-Control-Expose-Headers"] = _EXPOSED
-    return response
 
 
 def _count(metrics: Metrics, response: Response) -> Response:
@@ -108,7 +92,7 @@ def _count(metrics: Metrics, response: Response) -> Response:
 
 
 def _explain(error: TrellisError) -> Response:
-    headers = {}
+    headers = dict(error.headers) if isinstance(error, Denied) else {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status >= 500 and not isinstance(error, Unavailable):
@@ -137,5 +121,6 @@ def _log(error: Exception) -> None:
         request_id=request_id(),
         method=request.method,
         path=request.path,
+        headers=current.rt().manifest.http.logging_headers.chosen(request.headers.items()),
         exc_info=error,
     )

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict
 
 from trellis.api import body, wire
-from trellis.api.current import rt, tenant_id
+from trellis.api.current import condition, rt, tenant_id
 from trellis.api.schemas import (
     AssistantCount,
     AssistantCreate,
@@ -42,6 +42,7 @@ def create() -> Response:
         config=_config(wanted.config),
         context=wanted.context,
         keep_existing=wanted.if_exists == "do_nothing",
+        allowed=condition("assistants"),
     )
     return wire.answer(wire.assistant(assistants.create(rt(), tenant_id(), new)))
 
@@ -69,7 +70,13 @@ def delete(assistant_id: str) -> Response:
     """Delete an assistant with its versions and crons, stop its runs, and delete its threads if asked to."""
     assistant_id = _assistant_id(assistant_id)
     with_threads = body.flag("delete_threads")
-    assistants.delete(rt(), tenant_id(), assistant_id, with_threads=with_threads)
+    assistants.delete(
+        rt(),
+        tenant_id(),
+        assistant_id,
+        with_threads=with_threads,
+        allowed=condition("threads") if with_threads else None,
+    )
     return Response(status=204)
 
 
@@ -117,7 +124,7 @@ def graph_schemas(assistant_id: str) -> Response:
 def graph(assistant_id: str) -> Response:
     """Get the drawing of an assistant's graph; the graph's name will do for its id."""
     if assistant_id in rt().manifest.graphs:
-        assistant_id = default_assistant_id(assistant_id)
+        assistant_id = default_assistant_id(assistant_id, tenant_id())
     assistant_id = _assistant_id(assistant_id)
     return wire.answer(assistants.draw(rt(), tenant_id(), assistant_id, xray=_xray()))
 
@@ -188,4 +195,9 @@ def _config(given: Config | None) -> dict[str, Any] | None:
 
 
 def _query(wanted: AssistantCount) -> Query:
-    return Query(metadata=wanted.metadata or {}, graph_id=wanted.graph_id, name=wanted.name)
+    return Query(
+        metadata=wanted.metadata or {},
+        graph_id=wanted.graph_id,
+        name=wanted.name,
+        allowed=condition("assistants"),
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, idempotency, new_cron, wire
+from trellis.api import body, current, idempotency, new_cron, wire
 from trellis.api.cron_schemas import CronCount, CronSearch
 from trellis.api.current import rt, tenant_id
 from trellis.db.crons import Query
@@ -96,6 +97,8 @@ def count() -> Response:
 
 def _create(thread_id: str | None) -> Response:
     new = new_cron.created(body.json_body(dict[str, Any]), thread_id)
+    # Whoever makes the cron is who its runs are for. What they may touch is asked for now, not then.
+    new = replace(new, run=replace(current.signed(new.run), allowed=None, stamp={}))
     row, is_replay = crons.create(rt(), tenant_id(), new, key=idempotency.key())
     if is_replay:
         idempotency.replayed()
@@ -109,4 +112,5 @@ def _query(wanted: CronCount) -> Query:
         thread_id=thread_id and body.identifier(thread_id, "thread"),
         enabled=wanted.enabled,
         metadata=wanted.metadata or {},
+        allowed=current.condition("crons"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from flask import Response, g, request
 
+from trellis.api.current import who
 from trellis.domain.idempotency import Key, new_key
 
 HEADER = "Idempotency-Key"
@@ -23,7 +24,9 @@ def key() -> Key | None:
     raw = request.get_data()
     body = orjson.loads(raw) if raw else None
     canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return new_key(text, method=request.method, path=request.path, body=canonical)
+    return new_key(
+        text, owner=who().identity, method=request.method, path=request.path, body=canonical
+    )
 
 
 def replayed() -> None:

@@ -12,10 +12,14 @@ from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
 import trellis
-from trellis.api import cron_schemas, docs, idempotency, schemas, wire
+from trellis.api import access, cron_schemas, docs, idempotency, schemas, wire
+from trellis.api.current import EXTENSION
 from trellis.api.new_run import STREAM_MODES
 
 blueprint = Blueprint("openapi", __name__)
+
+#: The name under which the application keeps what describes the user's own app.
+THEIRS = "trellis-custom-openapi"
 
 _ARGUMENT = re.compile(r"<(\w+)>")
 _REF = "#/components/schemas/{name}"
@@ -164,13 +168,30 @@ OPERATIONS: Mapping[str, Operation] = {
 @blueprint.get("/openapi.json")
 def document() -> Response:
     """Describe this API as OpenAPI 3.1."""
-    return wire.answer(describe(current_app))
+    return wire.answer(_with_theirs(describe(current_app)))
 
 
 @blueprint.get("/docs")
 def page() -> Response:
     """Show this API's reference; works without an internet connection."""
     return Response(docs.page(describe(current_app)), content_type="text/html; charset=utf-8")
+
+
+def _with_theirs(document: dict[str, Any]) -> dict[str, Any]:
+    """With the routes of the user's own app, if it can describe them. Of two with the same path, ours is served."""
+    describes = current_app.extensions.get(THEIRS)
+    if describes is None:
+        return document
+    theirs = describes()
+    components = theirs.get("components", {})
+    return {
+        **document,
+        "paths": {**theirs.get("paths", {}), **document["paths"]},
+        "components": {
+            name: {**components.get(name, {}), **document["components"].get(name, {})}
+            for name in {**components, **document["components"]}
+        },
+    }
 
 
 def describe(app: Flask) -> dict[str, Any]:
@@ -187,11 +208,16 @@ def describe(app: Flask) -> dict[str, Any]:
             summary = (app.view_functions[rule.endpoint].__doc__ or "").strip()
             described = _operation(rule, summary, OPERATIONS[rule.endpoint], shape_of)
             paths.setdefault(path, {})[method.lower()] = described
+    security = app.extensions[EXTENSION].access.openapi
     return {
         "openapi": "3.1.0",
         "info": {"title": "Trellis", "version": trellis.__version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "securitySchemes": dict(security.get("securitySchemes", {})),
+        },
+        "security": list(security.get("security", [])),
     }
 
 
@@ -205,6 +231,8 @@ def _operation(
         "parameters": list(_parameters(rule, operation)),
         "responses": _responses(operation, shape_of),
     }
+    if rule.rule in access.OPEN:
+        described["security"] = []
     if operation.takes:
         content = {"application/json": {"schema": shape_of[id(operation.takes)]}}
         described["requestBody"] = {"required": True, "content": content}
@@ -235,7 +263,7 @@ def _responses(operation: Operation, shape_of: Mapping[int, Any]) -> dict[str, A
     return {
         str(operation.status): done,
         "default": {
-            "description": "Refused or failed; `detail` says why",
+            "description": "Denied or failed; `detail` says why",
             "content": {"application/json": {"schema": error}},
         },
     }

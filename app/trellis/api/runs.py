@@ -7,7 +7,7 @@ from functools import partial
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, idempotency, new_run, streaming, wire
+from trellis.api import body, current, idempotency, new_run, streaming, wire
 from trellis.api.current import request_id, rt, tenant_id
 from trellis.api.schemas import RunBatch, RunCreate, RunsCancel, StatelessRunCreate
 from trellis.domain.idempotency import Key
@@ -113,7 +113,9 @@ def create_stateless_and_wait() -> Response:
 def create_batch() -> Response:
     """Create many runs, each on a thread of its own: all of them, or none."""
     wanted = body.json_body(RunBatch)
-    news = [new_run.stateless(each, request_id()) for each in wanted]
+    news = [
+        current.signed(new_run.stateless(each, request_id()), n) for n, each in enumerate(wanted)
+    ]
     _check_background(news)
     key = idempotency.key()
     made = (
@@ -173,7 +175,8 @@ def cancel_many() -> Response:
         raise Invalid("Give either status, or thread_id and run_ids")
     if wanted.status is not None:
         statuses = tuple(ACTIVE) if wanted.status == "all" else (wanted.status,)
-        cancelling.many(rt(), tenant_id(), action=action, statuses=statuses)
+        allowed = current.condition("threads")
+        cancelling.many(rt(), tenant_id(), action=action, statuses=statuses, allowed=allowed)
         return Response(status=204)
     if wanted.thread_id is None or wanted.run_ids is None:
         raise Invalid("thread_id and run_ids belong together")
@@ -183,6 +186,7 @@ def cancel_many() -> Response:
         action=action,
         thread_id=body.identifier(wanted.thread_id, "thread"),
         run_ids=[body.identifier(run_id, "run") for run_id in wanted.run_ids],
+        allowed=current.condition("threads"),
     )
     return Response(status=204)
 
@@ -218,7 +222,7 @@ Leave = Callable[[], None] | None
 
 def _create(thread_id: str, *, waits: bool = True) -> tuple[RunRow, Leave]:
     thread_id = body.identifier(thread_id, "thread")
-    new = new_run.on_thread(body.json_body(RunCreate), request_id())
+    new = current.signed(new_run.on_thread(body.json_body(RunCreate), request_id()))
     if not waits:
         _check_background([new])
     run = _accept(thread_id, new)
@@ -226,7 +230,7 @@ def _create(thread_id: str, *, waits: bool = True) -> tuple[RunRow, Leave]:
 
 
 def _create_stateless(*, waits: bool = True) -> tuple[RunRow, Leave]:
-    new: NewRun = new_run.stateless(body.json_body(StatelessRunCreate), request_id())
+    new = current.signed(new_run.stateless(body.json_body(StatelessRunCreate), request_id()))
     if not waits:
         _check_background([new])
     run = _accept(None, new)

@@ -7,7 +7,7 @@ from typing import Literal
 from flask import Blueprint, Response, request
 from msgspec import UNSET
 
-from trellis.api import body, wire
+from trellis.api import body, current, wire
 from trellis.api.current import rt, tenant_id
 from trellis.api.schemas import StoreDelete, StoreNamespaces, StorePut, StoreSearch
 from trellis.errors import BadRequest, Invalid
@@ -25,7 +25,7 @@ def put() -> Response:
         rt(),
         tenant_id(),
         Put(
-            namespace=tuple(wanted.namespace),
+            namespace=current.namespace(tuple(wanted.namespace)),
             key=wanted.key,
             value=wanted.value,
             index=_index(wanted.index),
@@ -43,7 +43,7 @@ def get() -> Response:
     if key is None:
         raise BadRequest("Key is required")
     # A label has no period, so that one text can hold them all; a list of labels means the same.
-    namespace = tuple(".".join(request.args.getlist("namespace")).split("."))
+    namespace = current.namespace(tuple(".".join(request.args.getlist("namespace")).split(".")))
     found = store.get(
         rt(), tenant_id(), namespace, key, refresh_ttl=body.flag_or_none("refresh_ttl")
     )
@@ -54,7 +54,8 @@ def get() -> Response:
 def delete() -> Response:
     """Delete an item if there is one."""
     wanted = body.json_body(StoreDelete)
-    store.delete(rt(), tenant_id(), tuple(wanted.namespace or ()), wanted.key)
+    namespace = current.namespace(tuple(wanted.namespace or ()))
+    store.delete(rt(), tenant_id(), namespace, wanted.key)
     return Response(status=204)
 
 
@@ -66,7 +67,7 @@ def search() -> Response:
         rt(),
         tenant_id(),
         Search(
-            prefix=tuple(wanted.namespace_prefix or ()),
+            prefix=current.namespace(tuple(wanted.namespace_prefix or ())),
             filter=wanted.filter or {},
             limit=wanted.limit,
             offset=wanted.offset,
@@ -85,7 +86,7 @@ def namespaces() -> Response:
         rt(),
         tenant_id(),
         Listing(
-            prefix=tuple(wanted.prefix or ()),
+            prefix=current.namespace(tuple(wanted.prefix or ())),
             suffix=tuple(wanted.suffix or ()),
             max_depth=wanted.max_depth,
             limit=wanted.limit,

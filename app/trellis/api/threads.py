@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from trellis.api import body, idempotency, supersteps, wire
-from trellis.api.current import rt, tenant_id
+from trellis.api import body, current, idempotency, supersteps, wire
+from trellis.api.current import condition, rt, tenant_id
 from trellis.api.schemas import (
     ThreadCount,
     ThreadCreate,
@@ -41,6 +41,7 @@ def create() -> Response:
         metadata=body.metadata(wanted.metadata),
         ttl=_ttl(wanted.ttl),
         keep_existing=wanted.if_exists == "do_nothing",
+        allowed=condition("threads"),
     )
     if wanted.supersteps:
         return _create_seeded(new, supersteps.updates(wanted.supersteps))
@@ -105,7 +106,8 @@ def count() -> Response:
 @blueprint.post("/threads/<thread_id>/copy")
 def copy(thread_id: str) -> Response:
     """Make a thread with the state and the history of another, without its runs."""
-    row = threads.copy(rt(), tenant_id(), body.identifier(thread_id, "thread"))
+    thread_id = body.identifier(thread_id, "thread")
+    row = threads.copy(rt(), tenant_id(), thread_id, metadata=current.stamp())
     return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
 
 
@@ -114,7 +116,8 @@ def prune() -> Response:
     """Delete threads, or with keep_latest the history of those on which nothing runs."""
     wanted = body.json_body(ThreadPrune)
     ids = [body.identifier(text, "thread") for text in wanted.thread_ids]
-    pruned = threads.prune(rt(), tenant_id(), ids, strategy=wanted.strategy)
+    allowed = condition("threads")
+    pruned = threads.prune(rt(), tenant_id(), ids, strategy=wanted.strategy, allowed=allowed)
     return wire.answer({"pruned_count": pruned})
 
 
@@ -185,6 +188,7 @@ def _query(wanted: ThreadCount) -> Query:
         ids=None if ids is None else [body.identifier(text, "thread") for text in ids],
         metadata=wanted.metadata or {},
         status=wanted.status,
+        allowed=condition("threads"),
         values=wanted.values or {},
     )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from flask import Response
 
+from trellis.domain.users import shown_kwargs
 from trellis.errors import Invalid
 
 Row = Mapping[str, Any]
@@ -147,14 +148,14 @@ def storage(thread_id: str, row: Row) -> dict[str, Any]:
 
 
 def run(row: Row) -> dict[str, Any]:
-    """A run. Its kwargs are stored as they are shown."""
+    """A run. Its kwargs are stored as they are shown, but for what only its user may know."""
     return {
         "run_id": row["run_id"],
         "thread_id": row["thread_id"],
         "assistant_id": row["assistant_id"],
         "metadata": row["metadata"],
         "status": row["status"],
-        "kwargs": row["kwargs"],
+        "kwargs": shown_kwargs(row["kwargs"]),
         "multitask_strategy": row["multitask_strategy"],
         "created_at": time(row["created_at"]),
         "updated_at": time(row["updated_at"]),
@@ -181,7 +182,7 @@ def cron(row: Row) -> dict[str, Any]:
         "cron_id": row["cron_id"],
         "assistant_id": row["assistant_id"],
         "thread_id": row["thread_id"],
-        "user_id": "",
+        "user_id": row["user_id"],
         "end_time": row["payload"].get("end_time"),
         "schedule": row["schedule"],
         "timezone": row["timezone"],

@@ -13,9 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import DateTime, Integer, Text
 
 from trellis.db import queries
+from trellis.db.access import meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
+from trellis.domain.access import Condition
 from trellis.domain.ids import default_assistant_id
 from trellis.domain.pages import Page
 
@@ -57,12 +59,13 @@ class Query:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     graph_id: str | None = None
     name: str | None = None  #: any part of the name, in any case
+    allowed: Condition | None = None  #: what the metadata must meet for whoever asks
 
 
 def ensure_default(tx: Tx, tenant_id: str, graph: Graph) -> None:
     """Make the assistant that a graph has by itself; one that nobody has changed gets the graph's description."""
     params = {
-        "assistant_id": default_assistant_id(graph.graph_id),
+        "assistant_id": default_assistant_id(graph.graph_id, tenant_id),
         "tenant_id": tenant_id,
         "graph_id": graph.graph_id,
         "description": graph.description,
@@ -140,7 +143,9 @@ def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
 
 
 def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
-    statement = statement.where(_ASSISTANT.c.tenant_id == tenant_id)
+    statement = statement.where(
+        _ASSISTANT.c.tenant_id == tenant_id, meets(_ASSISTANT.c.metadata, query.allowed)
+    )
     if query.metadata:
         statement = statement.where(_ASSISTANT.c.metadata.contains(query.metadata))
     if query.graph_id is not None:

@@ -17,8 +17,10 @@ from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Text
 
 from trellis.db import queries
+from trellis.db.access import meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
+from trellis.domain.access import Condition
 from trellis.domain.pages import Page
 
 _CRON = table(
@@ -35,13 +37,15 @@ _CRON = table(
     column("on_run_completed", Text),
     column("metadata", JSONB),
     column("payload", JSON),
+    column("run", JSON),
     column("created_at", DateTime),
     column("updated_at", DateTime),
 )
 _IDS = ("cron_id", "assistant_id", "thread_id")
 _SHOWN = [
     *(_CRON.c[name].cast(Text).label(name) for name in _IDS),
-    *(col for name, col in _CRON.c.items() if name not in (*_IDS, "tenant_id", "end_time")),
+    *(col for name, col in _CRON.c.items() if name not in (*_IDS, "tenant_id", "end_time", "run")),
+    func.coalesce(_CRON.c.run.op("#>>")("{user,identity}"), "").label("user_id"),
 ]
 _JSON = ("metadata", "payload", "run")
 
@@ -54,6 +58,7 @@ class Query:
     thread_id: str | None = None
     enabled: bool | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    allowed: Condition | None = None  #: what the metadata must meet for whoever asks
 
 
 _rows = partial(queries.rows, "crons")
@@ -126,7 +131,9 @@ def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
 
 
 def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
-    statement = statement.where(_CRON.c.tenant_id == tenant_id)
+    statement = statement.where(
+        _CRON.c.tenant_id == tenant_id, meets(_CRON.c.metadata, query.allowed)
+    )
     if query.assistant_id is not None:
         statement = statement.where(_CRON.c.assistant_id == query.assistant_id)
     if query.thread_id is not None:

@@ -30,6 +30,7 @@ class Claimed:
     """A run that this process may execute now."""
 
     claim: Claim
+    tenant_id: str
     assistant_id: str
     graph_id: str
     kwargs: Mapping[str, Any]
@@ -159,6 +160,7 @@ def _claimed(row: Row) -> Claimed:
     )
     return Claimed(
         claim=claim,
+        tenant_id=row["tenant_id"],
         assistant_id=row["assistant_id"],
         graph_id=row["graph_id"],
         kwargs=row["kwargs"],

@@ -13,9 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db import queries
+from trellis.db.access import meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
+from trellis.domain.access import Condition
 from trellis.domain.pages import Page
 from trellis.domain.ttl import Ttl
 
@@ -52,6 +54,7 @@ class Query:
     ids: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     status: str | None = None
+    allowed: Condition | None = None  #: what the metadata must meet for whoever asks
     #: Contained in the thread's values. Not for this module: only reading them tells.
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -164,7 +167,11 @@ def _thread_id() -> Any:
 
 
 def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
-    statement = statement.where(_THREAD.c.tenant_id == tenant_id, ~_THREAD.c.temporary)
+    statement = statement.where(
+        _THREAD.c.tenant_id == tenant_id,
+        ~_THREAD.c.temporary,
+        meets(_THREAD.c.metadata, query.allowed),
+    )
     if query.ids is not None:
         statement = statement.where(_THREAD.c.thread_id.in_(query.ids))
     if query.metadata:

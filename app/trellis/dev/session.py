@@ -23,6 +23,7 @@ from trellis.dev.process import free_port
 from trellis.errors import ConfigError
 from trellis.graphs.manifest import Manifest
 from trellis.processes import describe_exit
+from trellis.settings import LOOPBACK
 
 #: Below it, so that Ctrl-C and a reload wait less for runs than a deployment does.
 _DRAIN_SECONDS = "5"
@@ -260,6 +261,9 @@ class _Session:
         }
         if plan.slots is not None:
             ours["N_JOBS_PER_WORKER"] = str(plan.slots)
+        if plan.host in LOOPBACK:
+            # Nobody but this machine's users can say that they are Studio.
+            ours["TRELLIS_STUDIO_AUTH"] = os.environ.get("TRELLIS_STUDIO_AUTH", "1")
         environment = {"TRELLIS_DRAIN_SECONDS": _DRAIN_SECONDS, **os.environ, **ours}
         if plan.database_url is None:
             # Emptying it is for the database that this command brought, never for one that it was given.

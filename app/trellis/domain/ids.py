@@ -6,6 +6,8 @@ import os
 import time
 import uuid
 
+from trellis.domain.access import DEFAULT_TENANT
+
 #: Namespace of the ids of default assistants, as the official server derives them (wire: assistants).
 ASSISTANT_NAMESPACE = uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8")
 
@@ -27,6 +29,8 @@ def is_uuid(text: str) -> bool:
     return True
 
 
-def default_assistant_id(graph_id: str) -> str:
-    """The id of the assistant that every graph has without anybody creating it."""
-    return str(uuid.uuid5(ASSISTANT_NAMESPACE, graph_id))
+def default_assistant_id(graph_id: str, tenant_id: str = DEFAULT_TENANT) -> str:
+    """The id of the assistant that every graph has without anybody creating it; each tenant has its own."""
+    # A graph id may hold a slash, but no NUL: the names of two tenants' assistants cannot meet.
+    name = graph_id if tenant_id == DEFAULT_TENANT else f"{tenant_id}\0{graph_id}"
+    return str(uuid.uuid5(ASSISTANT_NAMESPACE, name))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trellis.domain.access import Condition
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
@@ -35,6 +37,9 @@ class NewRun:
     feedback_keys: Sequence[str] | None = None
     strict_resume: bool = False  #: an answer to a question that does not wait fails the run
     headers: Mapping[str, str] = field(default_factory=dict)  #: those allowed into `configurable`
+    user: Mapping[str, Any] | None = None  #: who asks, as JSON
+    allowed: Condition | None = None  #: what the metadata of a thread that is there must meet
+    stamp: Mapping[str, Any] = field(default_factory=dict)  #: metadata of a thread made for the run
     request_id: str = ""  #: becomes `configurable.langgraph_request_id`
     thread_metadata: Mapping[str, Any] = field(default_factory=dict)  #: for a thread made for it
     cron_id: str | None = None  #: becomes `configurable.cron_id`

@@ -198,7 +198,7 @@ def _owner(manifest: Manifest, file: Path) -> str:
     for spec in manifest.graphs.values():
         if spec.is_file and _absolute(manifest.root / spec.source) == file:
             return _as_name(spec.graph_id)
-    return f"file_{_as_name(shorten(manifest, file))}"
+    return f"file_{_as_name(str(file))}"
 
 
 def _as_name(text: str) -> str:

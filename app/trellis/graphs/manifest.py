@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from trellis.domain.checkpointer import CheckpointerSettings
+from trellis.domain.http import HttpConfig
 from trellis.domain.store import StoreSettings
 from trellis.domain.ttl import ThreadTtl
 from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
-from trellis.graphs import checkpointers, encryption, stores, ttl, webhooks
+from trellis.graphs import auth, checkpointers, encryption, http, stores, ttl, webhooks
+from trellis.graphs.auth import AuthConfig
 
 FILE_NAME = "langgraph.json"
 
@@ -84,6 +86,8 @@ class Manifest:
     env: Mapping[str, str]
     raw: Mapping[str, Any]
     webhooks: Webhooks = field(default_factory=Webhooks)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     store: StoreSettings = field(default_factory=StoreSettings)
     checkpointer: CheckpointerSettings = field(default_factory=CheckpointerSettings)
@@ -112,6 +116,8 @@ def load(path: Path | None = None) -> Manifest:
         dependencies=dependencies,
         env=env,
         raw=raw,
+        auth=_auth(path, raw.get("auth")),
+        http=_http(path, raw.get("http")),
         webhooks=webhooks.parse(
             str(path), raw.get("webhooks"), http=raw.get("http"), environ=environ
         ),
@@ -120,6 +126,20 @@ def load(path: Path | None = None) -> Manifest:
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
     )
+
+
+def _auth(path: Path, raw: object) -> AuthConfig:
+    found = auth.parse(str(path), raw)
+    if found.path is not None:
+        _check_target(f'{path}: "auth.path"', found.path)
+    return found
+
+
+def _http(path: Path, raw: object) -> HttpConfig:
+    found = http.parse(str(path), raw, mount_prefix=os.environ.get("MOUNT_PREFIX", ""))
+    if found.app is not None:
+        _check_target(f'{path}: "http.app"', found.app)
+    return found
 
 
 def apply_env(manifest: Manifest, environ: MutableMapping[str, str] = os.environ) -> None:

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from trellis.db import assistants
 from trellis.db import threads as thread_rows
+from trellis.db.access import forbidden
 from trellis.db.assistants import Query
 from trellis.db.engine import Tx
+from trellis.domain.access import Condition
 from trellis.domain.assistants import aligned
 from trellis.domain.pages import Page
 from trellis.errors import Conflict, GraphLoadError, Invalid, NotFound, Unavailable
@@ -34,6 +36,7 @@ class New:
     config: Mapping[str, Any] | None = None
     context: Mapping[str, Any] | None = None
     keep_existing: bool = False  #: take one that is there already, unchanged
+    allowed: Condition | None = None  #: what the metadata of such a one must meet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,13 @@ def ensure_defaults(rt: Runtime, tenant_id: str = "default") -> None:
         # In one order, so that two processes starting together do not deadlock.
         for graph_id in sorted(rt.manifest.graphs):
             assistants.ensure_default(tx, tenant_id, rt.manifest.graphs[graph_id])
+
+
+def welcome(rt: Runtime, tenant_id: str) -> None:
+    """Give a tenant that this process meets for the first time its default assistants."""
+    if tenant_id not in rt.tenants:
+        ensure_defaults(rt, tenant_id)
+        rt.tenants.add(tenant_id)
 
 
 def create(rt: Runtime, tenant_id: str, new: New) -> Row:
@@ -76,6 +86,10 @@ def create(rt: Runtime, tenant_id: str, new: New) -> Row:
         row = assistants.insert(tx, tenant_id, assistant_id=new.assistant_id, fields=fields)
         if row is None and new.keep_existing:
             row = assistants.get(tx, tenant_id, assistant_id=new.assistant_id)
+            if new.allowed and forbidden(
+                tx, tenant_id, "assistants", [new.assistant_id], new.allowed
+            ):
+                row = None
     if row is None:
         raise Conflict(f"Assistant {new.assistant_id} already exists")
     return row
@@ -134,9 +148,16 @@ def versions(
         return assistants.versions(tx, assistant_id, metadata=metadata, limit=limit, offset=offset)
 
 
-def delete(rt: Runtime, tenant_id: str, assistant_id: str, *, with_threads: bool) -> None:
+def delete(
+    rt: Runtime,
+    tenant_id: str,
+    assistant_id: str,
+    *,
+    with_threads: bool,
+    allowed: Condition | None = None,
+) -> None:
     """
-    Delete an assistant with its versions and crons, and stop its runs; its threads too if so wished.
+    Delete an assistant with its versions and crons, and stop its runs; its (`allowed`) threads too if so wished.
 
     The assistant goes last: whatever is in the way, the same request can be sent again.
 
@@ -146,15 +167,17 @@ def delete(rt: Runtime, tenant_id: str, assistant_id: str, *, with_threads: bool
         if assistants.get(tx, tenant_id, assistant_id=assistant_id) is None:
             raise NotFound(f"Assistant with ID {assistant_id} not found")
     if with_threads:
-        _delete_threads(rt, tenant_id, assistant_id)
+        _delete_threads(rt, tenant_id, assistant_id, allowed)
     cancel.of_assistant(rt, tenant_id, assistant_id)
     with rt.engine.begin() as tx:
         _locked(tx, tenant_id, assistant_id)
         assistants.delete(tx, assistant_id)
 
 
-def _delete_threads(rt: Runtime, tenant_id: str, assistant_id: str) -> None:
-    query = thread_rows.Query(metadata={"assistant_id": assistant_id})
+def _delete_threads(
+    rt: Runtime, tenant_id: str, assistant_id: str, allowed: Condition | None
+) -> None:
+    query = thread_rows.Query(metadata={"assistant_id": assistant_id}, allowed=allowed)
     while True:
         with rt.autocommit.connect() as tx:
             ids = thread_rows.find(tx, tenant_id, query=query, limit=_BATCH)

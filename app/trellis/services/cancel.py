@@ -7,9 +7,11 @@ from itertools import groupby
 from operator import itemgetter
 
 from trellis.db import cancel as rows
+from trellis.db.access import forbidden
 from trellis.db.cancel import Stopped
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
+from trellis.domain.access import Condition
 from trellis.domain.multitask import (
     ASSISTANT_DELETED,
     CANCELLED_RUN,
@@ -83,9 +85,10 @@ def many(
     statuses: Sequence[str] = tuple(ACTIVE),
     thread_id: str | None = None,
     run_ids: Sequence[str] | None = None,
+    allowed: Condition | None = None,
 ) -> None:
     """
-    Cancel every run that is meant; None means all.
+    Cancel every run that is meant; None means all, on threads that are `allowed`.
 
     :raises NotFound: there is none.
     """
@@ -93,6 +96,10 @@ def many(
         found = rows.find_active(
             tx, tenant_id, statuses=statuses, thread_id=thread_id, run_ids=run_ids
         )
+        if allowed is not None:
+            threads = {row["thread_id"] for row in found}
+            hidden = forbidden(tx, tenant_id, "threads", threads, allowed)
+            found = [row for row in found if row["thread_id"] not in hidden]
     if not found:
         raise NotFound(_NONE_FOUND)
     reason = CANCELLED_RUNS.format(action=action)

@@ -61,7 +61,7 @@ def _hold(rt: Runtime, tx: Tx, tenant_id: str, given: str, thread_id: str | None
     """The id of the assistant. It and the thread are there until the commit."""
     assistant_id = given
     if given in rt.manifest.graphs:
-        assistant_id = default_assistant_id(given)
+        assistant_id = default_assistant_id(given, tenant_id)
         assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[given])
     if not is_uuid(assistant_id) or not rows.hold_assistant(tx, tenant_id, assistant_id):
         raise NotFound(f"Assistant '{given[:200]}' not found")
@@ -125,7 +125,9 @@ def patch(
         before = rows.lock(tx, tenant_id, cron_id)
         if before is None:
             raise NotFound(f"Cron '{cron_id}' not found")
-        new = change(before)
+        changed = change(before)
+        # Whoever changes it: its runs stay those of who made it.
+        new = replace(changed, run=replace(changed.run, user=before["user"]))
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from trellis.db.checkpoints import DirectBackend
 from trellis.db.engine import is_of_database
+from trellis.domain.access import caller
 from trellis.domain.failures import describe
 from trellis.errors import BadRequest, TrellisError, Unavailable
 from trellis.runtime import Runtime
@@ -67,7 +68,10 @@ async def _lend(
 ) -> T:
     try:
         registry = await asyncio.to_thread(_import_langgraph, rt)
-        async with registry.open(graph_id, config=config, access_context=access_context) as graph:
+        lent = registry.open(
+            graph_id, config=config, access_context=access_context, user=caller.get().user
+        )
+        async with lent as graph:
             return await _used(graph_id, use, _equipped(graph, backend, trusted=registry.trusted))
     finally:
         # In a thread: a query that was given up may still be running.

@@ -9,6 +9,7 @@ from typing import Any
 from trellis.db import assistants as assistant_rows
 from trellis.db import runs as rows
 from trellis.db import threads as thread_rows
+from trellis.db.access import forbidden
 from trellis.db.cancel import Stopped
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
@@ -116,7 +117,7 @@ def _accept(
     rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun
 ) -> tuple[RunRow, Stopped]:
     """Read, merge, then accept in one statement. What changes in between is as if it had changed right after."""
-    assistant_id = resolve_assistant(rt, new.assistant_id)
+    assistant_id = resolve_assistant(rt, tenant_id, new.assistant_id)
     subject = rows.subject(tx, tenant_id, thread_id, assistant_id=assistant_id)
     if subject is None:
         return _accept_with_thread(rt, tx, tenant_id, thread_id, new)
@@ -148,9 +149,13 @@ def _accept_with_thread(
     assistant = _assistant(rt, tx, tenant_id, new, None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata={})
     ttl = rt.manifest.thread_ttl.default
-    made = rows.enqueue_with_thread(tx, {**run, "tenant_id": tenant_id}, temporary=False, ttl=ttl)
-    # Another request made the thread meanwhile; or it belongs to somebody else, and this finds nothing either.
-    return (_accepted(run, made), Stopped()) if made else _accept_composed(tx, tenant_id, run)
+    made = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=False, ttl=ttl)
+    if made:
+        return _accepted(run, made), Stopped()
+    # Another request made the thread meanwhile; or it is somebody else's, and this finds nothing either.
+    if new.allowed and forbidden(tx, tenant_id, "threads", [thread_id], new.allowed):
+        raise NotFound("Thread or assistant not found.")
+    return _accept_composed(tx, tenant_id, run)
 
 
 def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRow:
@@ -158,10 +163,15 @@ def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRo
     temporary = new.on_completion == "delete"
     run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
     ttl = None if temporary else rt.manifest.thread_ttl.default
-    times = rows.enqueue_with_thread(
-        tx, {**run, "tenant_id": tenant_id}, temporary=temporary, ttl=ttl
-    )
+    stamped = _stamped(run, tenant_id, new)
+    times = rows.enqueue_with_thread(tx, stamped, temporary=temporary, ttl=ttl)
     return _accepted(run, times)
+
+
+def _stamped(run: RunRow, tenant_id: str, new: NewRun) -> dict[str, Any]:
+    """The run with the metadata that makes its new thread its creator's."""
+    stamped = {**run["thread_metadata"], **new.stamp}
+    return {**run, "tenant_id": tenant_id, "thread_metadata": stamped}
 
 
 def _accepted(run: RunRow, times: RunRow | None) -> RunRow:
@@ -170,14 +180,14 @@ def _accepted(run: RunRow, times: RunRow | None) -> RunRow:
     return {**run, **times, "status": RunStatus.PENDING.value, "error": None, "attempt": 0}
 
 
-def resolve_assistant(rt: Runtime, given: str) -> str:
+def resolve_assistant(rt: Runtime, tenant_id: str, given: str) -> str:
     """
     The id of the assistant that a client named by id or by graph.
 
     :raises Invalid: it is neither a UUID nor the name of a graph.
     """
     if given in rt.manifest.graphs:
-        return default_assistant_id(given)
+        return default_assistant_id(given, tenant_id)
     if is_uuid(given):
         return str(uuid.UUID(given))
     raise Invalid(
@@ -189,11 +199,12 @@ def resolve_assistant(rt: Runtime, given: str) -> str:
 def _assistant(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun, found: RunRow | None) -> RunRow:
     """The assistant's row; a graph's default assistant is made on the spot if nobody has yet."""
     if found is None:
-        assistant_id = resolve_assistant(rt, new.assistant_id)
+        assistant_id = resolve_assistant(rt, tenant_id, new.assistant_id)
         found = rows.get_assistant(tx, tenant_id, assistant_id)
     if found is None and new.assistant_id in rt.manifest.graphs:
         assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[new.assistant_id])
-        found = rows.get_assistant(tx, tenant_id, default_assistant_id(new.assistant_id))
+        assistant_id = default_assistant_id(new.assistant_id, tenant_id)
+        found = rows.get_assistant(tx, tenant_id, assistant_id)
     if found is None:
         raise NotFound("Thread or assistant not found.")
     return found
@@ -235,9 +246,7 @@ def _compose(
         configurable={
             **_checkpoint(new),
             **new.headers,
-            "langgraph_auth_user": None,
-            "langgraph_auth_user_id": "",
-            "langgraph_auth_permissions": [],
+            **_user(new.user),
             "langgraph_request_id": new.request_id or None,
             **({"cron_id": new.cron_id} if new.cron_id else {}),
             "run_id": run_id,
@@ -246,7 +255,7 @@ def _compose(
             "assistant_id": assistant["assistant_id"],
         },
     )
-    config["configurable"].setdefault("user_id", "")
+    config["configurable"].setdefault("user_id", new.user["identity"] if new.user else "")
     config["metadata"] = {
         **assistant["config"].get("metadata", {}),
         **new.config.get("metadata", {}),
@@ -266,6 +275,15 @@ def _compose(
         "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
         "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
         "thread_config": _thread_config(assistant, config),
+    }
+
+
+def _user(user: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Who started the run, for its nodes and its graph's factory."""
+    return {
+        "langgraph_auth_user": user,
+        "langgraph_auth_user_id": user["identity"] if user else "",
+        "langgraph_auth_permissions": user["permissions"] if user else [],
     }
 
 

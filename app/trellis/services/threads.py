@@ -9,10 +9,12 @@ from typing import Any
 
 from trellis.db import cancel as cancel_rows
 from trellis.db import threads
+from trellis.db.access import forbidden
 from trellis.db.checkpoints import copy_thread, plain_values
 from trellis.db.checkpoints import prune as prune_checkpoints
 from trellis.db.engine import Tx
 from trellis.db.threads import Query
+from trellis.domain.access import Condition
 from trellis.domain.containment import contains
 from trellis.domain.idempotency import Key
 from trellis.domain.ids import new_id
@@ -40,6 +42,7 @@ class New:
     metadata: Mapping[str, Any]
     ttl: Ttl | None = None  #: None: as langgraph.json says
     keep_existing: bool = False  #: take one that is there already, unchanged
+    allowed: Condition | None = None  #: what the metadata of such a one must meet
 
 
 def create(rt: Runtime, tenant_id: str, new: New) -> Row:
@@ -69,6 +72,8 @@ def _make(rt: Runtime, tx: Tx, tenant_id: str, new: New) -> Row:
     row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=ttl)
     if row is None and new.keep_existing:
         row = threads.get(tx, tenant_id, thread_id=new.thread_id)
+        if new.allowed and forbidden(tx, tenant_id, "threads", [new.thread_id], new.allowed):
+            row = None
     if row is None:
         raise Conflict(f"Thread with ID {new.thread_id} already exists")
     return row
@@ -174,9 +179,9 @@ def _holding(tx: Tx, tenant_id: str, query: Query, page: Page | None) -> Iterato
         )
 
 
-def copy(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
+def copy(rt: Runtime, tenant_id: str, thread_id: str, *, metadata: Mapping[str, Any]) -> Row:
     """
-    Make a thread with the state and the history of another, without its runs.
+    Make a thread with the state and the history of another, without its runs; `metadata` marks it.
 
     :raises Conflict: there is no such thread, or it changes right now.
     """
@@ -189,16 +194,30 @@ def copy(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
             )
         row = threads.copy(tx, thread_id, target := new_id())
         copy_thread(tx, thread_id, target)
+        if metadata:
+            marked = threads.patch(tx, tenant_id, thread_id=target, metadata=metadata, ttl=None)
+            row = marked or row
     return row
 
 
-def prune(rt: Runtime, tenant_id: str, thread_ids: Sequence[str], *, strategy: str) -> int:
+def prune(
+    rt: Runtime,
+    tenant_id: str,
+    thread_ids: Sequence[str],
+    *,
+    strategy: str,
+    allowed: Condition | None = None,
+) -> int:
     """
     Delete threads whatever runs on them, or (`keep_latest`) the history of those on which nothing runs.
 
-    Returns how many that were. Threads that are not there are left out.
+    Returns how many that were. Threads that are not there, or not `allowed`, are left out.
     """
-    ids = sorted(set(thread_ids))
+    hidden: set[str] = set()
+    if allowed is not None:
+        with rt.autocommit.connect() as tx:
+            hidden = forbidden(tx, tenant_id, "threads", thread_ids, allowed)
+    ids = sorted(set(thread_ids) - hidden)
     batches = [
         ids[start : start + _PRUNED_AT_ONCE] for start in range(0, len(ids), _PRUNED_AT_ONCE)
     ]

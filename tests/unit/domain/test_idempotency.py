@@ -9,7 +9,7 @@ from trellis.errors import Invalid
 
 
 def key(text: str = "k", **changed: object) -> Key:
-    request = {"method": "POST", "path": "/threads", "body": b"{}", **changed}
+    request = {"owner": "", "method": "POST", "path": "/threads", "body": b"{}", **changed}
     return new_key(text, **request)  # type: ignore[arg-type]  # a test's shorthand
 
 

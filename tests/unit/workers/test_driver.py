@@ -22,6 +22,7 @@ def a_run(*, has_progress: bool = False, attempt: int = 1, **kwargs: object) -> 
         "config": {"configurable": {"checkpoint_id": "c", "a": 1}, "metadata": {"m": 1}},
     }
     return Claimed(
+        tenant_id="default",
         claim=Claim(run_id=new_id(), thread_id=new_id(), fence=1, attempt=attempt),
         assistant_id=new_id(),
         graph_id="g",

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from trellis.db import webhooks as outbox
 from trellis.db.webhooks import Delivery
+from trellis.domain.users import shown_kwargs
 from trellis.domain.webhooks import Webhooks
 from trellis.stream import encoder
 from trellis.telemetry import WEBHOOK_DELIVERED, WEBHOOK_FAILED, log
@@ -138,7 +139,7 @@ class Deliverer:
 
 def body(delivery: Delivery, values: Any, *, fields: Container[str] | None) -> bytes:
     """What the receiver gets: the run, when it ran, its values, and its error if it has one; None: all of that."""
-    told = {**delivery.payload}
+    told = {**delivery.payload, "kwargs": shown_kwargs(delivery.payload["kwargs"])}
     error = told.pop("error", None)
     told["webhook_sent_at"] = delivery.now.astimezone(UTC).isoformat(timespec="microseconds")
     told["values"] = values

@@ -24,11 +24,12 @@ VALUES (%(cron_id)s::uuid, %(tenant_id)s, %(assistant_id)s::uuid, %(thread_id)s:
         %(end_time)s::timestamptz, %(next_run_at)s::timestamptz, %(enabled)s, %(on_run_completed)s,
         %(metadata)s::jsonb, %(payload)s::json, %(run)s::json, %(now)s::timestamptz, %(now)s::timestamptz)
 RETURNING cron_id::text, assistant_id::text, thread_id::text, schedule, timezone, next_run_at, enabled,
-          on_run_completed, metadata, payload, created_at, updated_at
+          on_run_completed, metadata, payload, created_at, updated_at,
+          coalesce(run #>> '{user,identity}', '') AS user_id
 
 -- name: get
 SELECT cron_id::text, assistant_id::text, thread_id::text, schedule, timezone, next_run_at, enabled, on_run_completed,
-       metadata, payload, created_at, updated_at, tenant_id, run
+       metadata, payload, created_at, updated_at, tenant_id, run, coalesce(run #>> '{user,identity}', '') AS user_id
   FROM cron
  WHERE cron_id = %(cron_id)s::uuid
    AND tenant_id = %(tenant_id)s
@@ -36,6 +37,7 @@ SELECT cron_id::text, assistant_id::text, thread_id::text, schedule, timezone, n
 -- name: lock
 -- A cron to be changed. Whoever fires it waits for the change, or has fired it before.
 SELECT assistant_id::text, thread_id::text, schedule, timezone, end_time, next_run_at, enabled, metadata, payload,
+       run -> 'user' AS "user",
        clock_timestamp() AS now
   FROM cron
  WHERE cron_id = %(cron_id)s::uuid
@@ -58,7 +60,8 @@ UPDATE cron
  WHERE cron_id = %(cron_id)s::uuid
    AND tenant_id = %(tenant_id)s
 RETURNING cron_id::text, assistant_id::text, thread_id::text, schedule, timezone, next_run_at, enabled,
-          on_run_completed, metadata, payload, created_at, updated_at
+          on_run_completed, metadata, payload, created_at, updated_at,
+          coalesce(run #>> '{user,identity}', '') AS user_id
 
 -- name: delete
 DELETE FROM cron

@@ -128,7 +128,8 @@ WITH locked AS (
        AND run.run_after <= clock_timestamp()
        AND (run.trial_seconds IS NOT NULL) = %(suspects)s::boolean
        AND NOT EXISTS (SELECT 1 FROM run y WHERE y.thread_id = locked.thread_id AND y.status = 'running')
-    RETURNING run.run_id, run.thread_id, run.fence, run.attempt, run.assistant_id, run.graph_id, run.kwargs, run.has_progress,
+    RETURNING run.run_id, run.thread_id, run.tenant_id, run.fence, run.attempt, run.assistant_id, run.graph_id, run.kwargs,
+              run.has_progress,
               run.trial_seconds, extract(epoch FROM run.deadline_at - clock_timestamp())::float8 AS seconds_left
 ), fenced AS (
     UPDATE thread
@@ -136,13 +137,15 @@ WITH locked AS (
       FROM claimed
      WHERE thread.thread_id = claimed.thread_id
 )
-SELECT run_id::text, thread_id::text, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress, trial_seconds,
+SELECT run_id::text, thread_id::text, tenant_id, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress,
+       trial_seconds,
        seconds_left
   FROM claimed
 
 -- name: claimed_before
 -- Claims whose commit succeeded although its answer was lost (race 8).
-SELECT run_id::text, thread_id::text, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress, trial_seconds,
+SELECT run_id::text, thread_id::text, tenant_id, fence, attempt, assistant_id::text, graph_id, kwargs, has_progress,
+       trial_seconds,
        extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left, claim_id::text
   FROM run
  WHERE status = 'running'

@@ -1,0 +1,111 @@
+"""Tokens: only those that the issuer signed, for us, not expired, and with a tenant where one is asked for."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from trellis.auth.tokens import TokenRules, Tokens
+from trellis.errors import ConfigError, Denied, Unavailable
+
+ISSUER, AUDIENCE = "https://issuer.example", "trellis"
+KEY, OTHER = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+
+
+def jwk(key: ec.EllipticCurvePrivateKey, kid: str) -> dict[str, Any]:
+    found = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    return {**found, "kid": kid, "use": "sig", "alg": "ES256"}
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> TokenRules:
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps({"keys": [jwk(KEY, "k1"), {"kty": "oct", "k": "AAAA", "kid": "s"}]}))
+    return TokenRules(issuer=ISSUER, audience=AUDIENCE, jwks=str(file), tenant_claim="org")
+
+
+def token(key: Any = KEY, *, kid: str = "k1", algorithm: str = "ES256", **claims: Any) -> str:
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": time.time() + 60, "org": "acme"}
+    payload = {name: value for name, value in {**good, **claims}.items() if value is not None}
+    return jwt.encode(payload, key, algorithm=algorithm, headers={"kid": kid})
+
+
+def test_holder(rules: TokenRules) -> None:
+    found = Tokens(rules).holder(token(scope="read write", name="Alice A."))
+
+    assert (found.tenant_id, found.identity) == ("acme", "alice")
+    assert found.user is not None
+    assert (found.user.permissions, found.user.display_name) == (["read", "write"], "Alice A.")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"iss": "https://evil.example"},
+        {"aud": "another"},
+        {"exp": 1},
+        {"exp": None},
+        {"sub": None},
+        {"sub": 7},
+        {"nbf": time.time() + 3600},
+        {"org": None},
+        {"org": ""},
+        {"org": {"$ne": ""}},
+        {"org": "a\0b"},
+        {"kid": "k2"},
+        {"key": OTHER},
+        {"key": "x" * 32, "algorithm": "HS256"},
+        {"key": "x" * 32, "algorithm": "HS256", "kid": "s"},
+        {"key": None, "algorithm": "none"},
+    ],
+    ids=lambda wrong: "-".join(wrong),
+)
+def test_holder__not_good(rules: TokenRules, wrong: dict[str, Any]) -> None:
+    with pytest.raises(Denied, match="Invalid token"):
+        Tokens(rules).holder(token(**wrong))
+
+
+@pytest.mark.parametrize("text", ["", "a.b.c", "...", "é" * 9, "e30.e30.e30"])
+def test_holder__no_token(rules: TokenRules, text: str) -> None:
+    with pytest.raises(Denied):
+        Tokens(rules).holder(text)
+
+
+def test_holder__public_key_as_secret(rules: TokenRules) -> None:
+    """The classic confusion: what everybody knows must not be what a token is signed with."""
+    from cryptography.hazmat.primitives import serialization
+
+    pem = KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    forged = jwt.encode({"sub": "alice"}, "x" * 32, headers={"kid": "k1"}, algorithm="HS256")
+    assert pem
+
+    with pytest.raises(Denied):
+        Tokens(rules).holder(forged)
+
+
+def test_holder__without_tenants(rules: TokenRules) -> None:
+    found = Tokens(replace(rules, tenant_claim=None)).holder(token(org="acme"))
+
+    assert found.tenant_id == "default"
+
+
+def test_holder__issuer_is_down(rules: TokenRules) -> None:
+    with pytest.raises(Unavailable):
+        Tokens(replace(rules, jwks="http://127.0.0.1:9/jwks")).holder(token())
+
+
+def test_tokens__no_keys(rules: TokenRules, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("[]")
+
+    for name in ("none.json", "bad.json"):
+        with pytest.raises(ConfigError, match="TRELLIS_JWT_JWKS"):
+            Tokens(replace(rules, jwks=str(tmp_path / name)))
