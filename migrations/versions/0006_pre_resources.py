@@ -6,7 +6,7 @@ Revision ID: 0006
 from alembic import op
 
 revision = "0006"
-down_revision = "0011"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

@@ -102,7 +102,11 @@ def test_manifest__auth_that_is_wrong(tmp_path: Path, auth: Any, said: str) -> N
         ({"host": "0.0.0.0", "api_keys": ENTRY, "studio_auth": True}, False),
         ({"host": "127.0.0.1", "studio_auth": True}, True),
     ],
-    ids=str,
+    ids=lambda given: (
+        " ".join(f"{k}={str(v)[:7]}" for k, v in given.items())
+        if isinstance(given, dict)
+        else str(given)
+    ),
 )
 def test_check_exposure(tmp_path: Path, settings: dict[str, Any], starts: bool) -> None:
     settings_ = replace(SETTINGS, **settings)

@@ -1,11 +1,11 @@
 """Vectors of store items, compared by pgvector where the server has it, and an index for the latest items.
 
-Revision ID: 0009
+Revision ID: 0007
 """
 
 from alembic import op
 
-revision = "0009"
+revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None

@@ -1,11 +1,11 @@
 """Indexes for what clients search by.
 
-Revision ID: 0011
+Revision ID: 0005
 """
 
 from alembic import op
 
-revision = "0011"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None

@@ -1,11 +1,11 @@
 """What is needed when processes die: suspected runs, dead letters that say why, and clients whose web process is gone.
 
-Revision ID: 0005
+Revision ID: 0009
 """
 
 from alembic import op
 
-revision = "0005"
+revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
