@@ -174,10 +174,12 @@ async def event_chunks(
             has_failed |= any(isinstance(item, Event) and item.name == "error" for item in items)
             end = items[-1]
             if isinstance(end, End):
-                # No final values: the log was lost, or they were too large for it.
-                is_untold = end.values is None and end.status not in _SILENT and not has_failed
-                if is_untold and (frame := _snapshot(await recover(), view)):
-                    yield frame
+                # No final values: the log was lost, or they were too large for it. Or the last events were lost.
+                is_untold = end.values is None or _ends_in_a_gap(items)
+                if is_untold and end.status not in _SILENT and not has_failed:
+                    final = await recover() if end.values is None else end.values
+                    if frame := _snapshot(final, view):
+                        yield frame
                 return
             if any(isinstance(item, Gap) for item in items) and view.has_values:
                 yield _snapshot(await recover(), view)
@@ -231,6 +233,14 @@ def _frames(items: Sequence[Item], view: View) -> Iterable[bytes]:
                 yield sse.closed(item.frame, item.id if view.with_ids else None)
         elif isinstance(item, Beat):
             yield sse.HEARTBEAT
+
+
+def _ends_in_a_gap(items: Sequence[Item]) -> bool:
+    """Whether events were lost after the last values that the client gets."""
+    for item in reversed(items):
+        if isinstance(item, Gap) or (isinstance(item, Event) and item.name == "values"):
+            return isinstance(item, Gap)
+    return False
 
 
 def _snapshot(final: bytes, view: View) -> bytes:

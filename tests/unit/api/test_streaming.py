@@ -103,6 +103,22 @@ def test_events__of_one_mode_and_always_the_error(mode: str, shown: list[str]) -
     assert b"".join(chunks) == b"".join(sent(name) for name in (*shown, "error"))
 
 
+@pytest.mark.parametrize(
+    ("last", "told_again"),
+    [
+        ([GAP, End("success", b"2")], [sent("values", b"2")]),
+        ([GAP, event("custom"), End("success", b"2")], [sent("custom"), sent("values", b"2")]),
+        ([GAP, event("values", b"2"), End("success", b"2")], [sent("values", b"2")]),
+        ([GAP, End("interrupted", b"2")], []),
+    ],
+)
+def test_events__a_gap_before_the_end(last: list[Item], told_again: list[bytes]) -> None:
+    """A log that was flushed under a run: its last events are gone, and its end is there."""
+    chunks = events([event("values")], last)
+
+    assert b"".join(chunks) == b"".join([sent("values"), *told_again])
+
+
 def test_events__a_gap_is_filled_with_the_values() -> None:
     chunks = events([event("values"), GAP], [event("custom"), End("success", b"{}")])
 
