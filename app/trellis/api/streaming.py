@@ -165,7 +165,11 @@ async def watched(
 async def event_chunks(
     batches: Batches, view: View, recover: Recover
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes of an event stream. What came together is sent together."""
+    """
+    The bytes of an event stream. What came together is sent together.
+
+    :raises Unavailable: the process shuts down. A stream that just ended would look complete.
+    """
     has_failed = False
     async with aclosing(batches):
         async for items in batches:
@@ -185,6 +189,8 @@ async def event_chunks(
                 yield _snapshot(await recover(), view)
     # Not over, but this process is: the client comes back to another.
     yield sse.CLOSING
+    # A client of the SDK whose stream just ends asks for its run, and is content if that is over by then.
+    raise Unavailable("The server is shutting down")
 
 
 async def value_chunks(batches: Batches, recover: Recover) -> AsyncGenerator[bytes, None]:

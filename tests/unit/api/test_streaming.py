@@ -149,7 +149,17 @@ def test_events__of_a_run_that_was_deleted_just_end() -> None:
 
 
 def test_events__a_process_that_shuts_down_asks_to_come_back() -> None:
-    assert events([event("metadata")]) == [sent("metadata"), sse.CLOSING]
+    sent_before: list[bytes] = []
+
+    async def collect() -> None:
+        chunks = event_chunks(told([event("metadata")]), ALL, from_postgres)
+        while True:
+            sent_before.append(await anext(chunks))
+
+    with pytest.raises(Unavailable):
+        asyncio.run(collect())
+
+    assert sent_before == [sent("metadata"), sse.CLOSING]
 
 
 def test_events__a_client_that_leaves_closes_what_it_followed() -> None:
