@@ -9,7 +9,7 @@ TRELLIS := $(PYTHON) -P -m trellis.cli
 
 # Extra arguments, e.g. make dev ARGS="--port 3000", make test ARGS="-k resume".
 ARGS ?=
-# Processes that share the tests. They mostly wait, so there are more than cores.
+# Processes that share the tests, the long files first. They mostly wait, so there are more than cores.
 JOBS ?= 3
 SEEDS ?= 20
 RUNS ?= 10000
@@ -30,7 +30,7 @@ demo: $(STAMP)  ## Watch an agent stream, ask for approval and resume
 	@exec $(TRELLIS) demo $(ARGS)
 
 test: $(STAMP)  ## Run every test
-	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)  ## Lint, types, import rules, unit tests
 	@$(PYTHON) -m ruff check .
@@ -44,6 +44,7 @@ bench: $(STAMP)  ## Measure, and print one table
 
 chaos: $(STAMP)  ## Kill processes and cut connections while runs go on (SEEDS=20 RUNS=10000)
 	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos \
+	  tests/acceptance/test_crashes.py tests/acceptance/test_quarantine.py -m "long or not long" \
 	  -o python_files="test_*.py measure_*.py" $(ARGS)
 
 plans: $(STAMP)  ## Measure the queries on a million threads (about 5 minutes, 10 GB)

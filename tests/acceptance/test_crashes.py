@@ -124,10 +124,17 @@ def points(commits: int) -> list[int]:
     return [*some, AT_THE_END]
 
 
-@pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize(
-    ("graph", "start"), KINDS, ids=[f"{graph}-{start.__name__}" for graph, start in KINDS]
-)
+def cases() -> Iterator[Any]:
+    """Every kind with every durability; in a short test the others in turns, but those that ask in a row with all."""
+    for n, (graph, start) in enumerate(KINDS):
+        for m, durability in enumerate(("sync", "async", "exit")):
+            is_short = m == n % 3 or start is resume
+            marks = () if is_short else pytest.mark.long
+            name = f"{graph}-{start.__name__}-{durability}"
+            yield pytest.param(graph, start, durability, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("graph", "start", "durability"), list(cases()))
 def test_a_crash(crew: Workers, tmp_path: Path, graph: str, start: Start, durability: str) -> None:
     def new(name: str) -> Case:
         folder = tmp_path / name

@@ -101,6 +101,7 @@ def test_a_run_that_kills_its_process(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_a_run_that_kills_its_process__beside_newer_ones(
     system: System, course: Course, start_worker: Callable[..., Process]
 ) -> None:

@@ -164,7 +164,7 @@ class Simulation:
         self._accepted(row["run_id"])
 
     def _accept_once(self, key: str, row: dict[str, Any]) -> None:
-        given = new_key(key, method="POST", path="/runs", body=b"{}")
+        given = new_key(key, owner="", method="POST", path="/runs", body=b"{}")
         with self._engine.begin() as tx:
             before = idempotency.reserve(tx, "default", given)
             if before is None:
