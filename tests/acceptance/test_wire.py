@@ -341,3 +341,10 @@ def _expires(server: System, thread_id: str) -> bool:
         "SELECT expires_at IS NOT NULL FROM thread WHERE thread_id = %s", thread_id
     )
     return bool(expires)
+
+
+def test_delete__an_answer_without_a_body_has_no_type(server: System, thread_id: str) -> None:
+    answer = server.request("DELETE", f"/threads/{thread_id}")
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert "content-type" not in answer.headers

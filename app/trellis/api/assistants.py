@@ -77,7 +77,7 @@ def delete(assistant_id: str) -> Response:
         with_threads=with_threads,
         allowed=condition("threads") if with_threads else None,
     )
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.post("/assistants/<assistant_id>/versions")

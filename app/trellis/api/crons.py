@@ -55,7 +55,7 @@ def patch(cron_id: str) -> Response:
 def delete(cron_id: str) -> Response:
     """Delete a cron; what it ran stays."""
     crons.delete(rt(), tenant_id(), body.identifier(cron_id, "cron"))
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.post("/runs/crons/<cron_id>/run")

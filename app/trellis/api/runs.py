@@ -160,7 +160,7 @@ def cancel(thread_id: str, run_id: str) -> Response:
         rt(), tenant_id(), thread_id, run_id, action=action, is_taken=_is_taken(action)
     )
     if not waits:
-        return Response(status=202)
+        return wire.nothing(status=202)
     headers = _headers(f"/threads/{thread_id}/runs/{run_id}", "join")
     return streaming.nothing(rt(), None if over else run_id, headers=headers)
 
@@ -177,7 +177,7 @@ def cancel_many() -> Response:
         statuses = tuple(ACTIVE) if wanted.status == "all" else (wanted.status,)
         allowed = current.condition("threads")
         cancelling.many(rt(), tenant_id(), action=action, statuses=statuses, allowed=allowed)
-        return Response(status=204)
+        return wire.nothing()
     if wanted.thread_id is None or wanted.run_ids is None:
         raise Invalid("thread_id and run_ids belong together")
     cancelling.many(
@@ -188,7 +188,7 @@ def cancel_many() -> Response:
         run_ids=[body.identifier(run_id, "run") for run_id in wanted.run_ids],
         allowed=current.condition("threads"),
     )
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.delete("/threads/<thread_id>/runs/<run_id>")
@@ -196,7 +196,7 @@ def delete(thread_id: str, run_id: str) -> Response:
     """Delete a run with its checkpoints, whether it is over or not."""
     thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
     cancelling.delete_run(rt(), tenant_id(), thread_id, run_id)
-    return Response(status=204)
+    return wire.nothing()
 
 
 def _action() -> Action:

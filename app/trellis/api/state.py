@@ -65,7 +65,7 @@ def patch(thread_id: str) -> Response:
     thread_id = body.identifier(thread_id, "thread")
     metadata = body.metadata(body.json_body(StatePatch).metadata)
     state_updates.patch_metadata(rt(), tenant_id(), thread_id, metadata)
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.post("/threads/<thread_id>/state/bulk")

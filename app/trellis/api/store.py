@@ -33,7 +33,7 @@ def put() -> Response:
             is_ttl_given=wanted.ttl is not UNSET,
         ),
     )
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.get("/store/items")
@@ -56,7 +56,7 @@ def delete() -> Response:
     wanted = body.json_body(StoreDelete)
     namespace = current.namespace(tuple(wanted.namespace or ()))
     store.delete(rt(), tenant_id(), namespace, wanted.key)
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.post("/store/items/search")

@@ -68,7 +68,7 @@ def patch(thread_id: str) -> Response:
     metadata = body.metadata(wanted.metadata)
     row = threads.patch(rt(), tenant_id(), thread_id, metadata=metadata, ttl=_ttl(wanted.ttl))
     if request.headers.get("Prefer") == "return=minimal":
-        return Response(status=204)
+        return wire.nothing()
     return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
 
 
@@ -76,7 +76,7 @@ def patch(thread_id: str) -> Response:
 def delete(thread_id: str) -> Response:
     """Delete a thread with its runs and its state, whatever runs on it."""
     cancel.delete_thread(rt(), tenant_id(), body.identifier(thread_id, "thread"))
-    return Response(status=204)
+    return wire.nothing()
 
 
 @blueprint.post("/threads/search")

@@ -68,6 +68,13 @@ def raw_answer(
     return Response(data, status=status, headers=headers, content_type="application/json")
 
 
+def nothing(*, status: int = 204) -> Response:
+    """A response without a body, and so without a type."""
+    response = Response(status=status)
+    del response.headers["Content-Type"]
+    return response
+
+
 def page(rows: Sequence[T], *, limit: int, offset: int) -> tuple[Sequence[T], dict[str, str]]:
     """The rows of a page, and the headers that tell of the next; `rows` holds one more if there is."""
     shown = rows[:limit]
