@@ -117,6 +117,11 @@ def test_debug(client: Any, thread_id: str) -> None:
     assert {*names(parts[1:])} == {"debug"}
     kinds = [part.data["type"] for part in parts[1:]]
     assert kinds == ["checkpoint", "checkpoint", "task", "task_result", "checkpoint"]
+    state = client.threads.get_state(thread_id)
+    last = parts[-1].data["payload"]
+    assert last["checkpoint"] == state["checkpoint"]
+    assert last["parent_checkpoint"] == state["parent_checkpoint"]
+    assert parts[1].data["payload"]["parent_checkpoint"] is None
 
 
 def test_several_modes__in_the_order_of_production(client: Any, thread_id: str) -> None:

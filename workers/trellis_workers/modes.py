@@ -10,6 +10,8 @@ from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk
 #: Client's mode → LangGraph's, where they differ.
 _NATIVE = {"messages-tuple": "messages"}
 
+_PLACE = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
+
 Event = tuple[str, Any]
 Send = Callable[[str, Any], None]
 
@@ -17,6 +19,25 @@ Send = Callable[[str, Any], None]
 def native_modes(asked: Sequence[str]) -> list[str]:
     """The modes to ask LangGraph for. Values always: the last ones are the run's result."""
     return list(dict.fromkeys([*(_NATIVE.get(mode, mode) for mode in asked), "values"]))
+
+
+def _debug(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A checkpoint says also where it stands, as it does in a thread's state."""
+    if event["type"] != "checkpoint":
+        return event
+    payload = event["payload"]
+    places = {
+        "checkpoint": _place(payload["config"]),
+        "parent_checkpoint": _place(payload["parent_config"]),
+    }
+    return {**event, "payload": {**payload, **places}}
+
+
+def _place(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    configurable = config["configurable"]
+    return {key: configurable[key] for key in _PLACE if key in configurable}
 
 
 class Translator:
@@ -33,7 +54,7 @@ class Translator:
             for name, data in self._messages(payload):
                 yield name + suffix, data
         elif mode in self._asked:
-            yield mode + suffix, payload
+            yield mode + suffix, _debug(payload) if mode == "debug" else payload
 
     def _messages(self, payload: tuple[Any, Mapping[str, Any]]) -> Iterator[Event]:
         if "messages-tuple" in self._asked:
