@@ -17,6 +17,7 @@ RUN_RELEASED = "run.released"
 RUN_LOST = "run.lost"
 RUN_RESCUED = "run.rescued"
 GRAPH_FAILED = "graph.failed"
+MANIFEST_WARNED = "manifest.warned"  #: langgraph.json asks for what has no effect
 LEASE_LATE = "lease.late"
 LOOP_BLOCKED = "loop.blocked"
 WRITER_RETRY = "writer.retry"

@@ -90,6 +90,16 @@ def test_worker__names_the_broken_graph(server: System) -> None:
     assert "broken.py:3" in lines[0]
 
 
+def test_worker__says_what_has_no_effect(server: System) -> None:
+    [worker] = [process for process in server.processes if process.name.startswith("worker")]
+    worker.wait_until_says("manifest.warned")
+
+    lines = [line for line in worker.said().splitlines() if "manifest.warned" in line]
+
+    assert len(lines) == 1
+    assert '"ui" has no effect in this version' in lines[0]
+
+
 def test_env__reaches_the_graph(sync_client: Any) -> None:
     values = sync_client.runs.wait(None, "mirror", input={})
 

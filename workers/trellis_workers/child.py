@@ -20,7 +20,7 @@ from trellis.dispatch.signals import Listener
 from trellis.errors import GraphLoadError, TrellisError
 from trellis.services import crons
 from trellis.settings import load
-from trellis.telemetry import QUARANTINE_BEGUN, WORKER_READY, configure, log
+from trellis.telemetry import MANIFEST_WARNED, QUARANTINE_BEGUN, WORKER_READY, configure, log
 from trellis_workers import celery, publish, quarantine, tasks
 from trellis_workers.channel import (
     CANNOT_START,
@@ -140,6 +140,8 @@ def _arguments(host: Host) -> list[str]:
 
 def _ready(host: Host, errors: list[GraphLoadError]) -> None:
     log().info(WORKER_READY, graphs=list(host.manifest.graphs), slots=host.settings.slots)
+    for warning in host.manifest.warnings:
+        log().warning(MANIFEST_WARNED, says=warning)
     threading.Thread(
         target=publish.publish, args=(host, errors), name="publish", daemon=True
     ).start()

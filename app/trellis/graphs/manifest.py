@@ -50,6 +50,8 @@ KNOWN_KEYS = frozenset(
     }
 )
 
+#: Known, but nothing in this version does what they ask for.
+_WITHOUT_EFFECT = ("priority", "ui", "ui_config")
 _JAVASCRIPT = (".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs")
 _TARGET = '"path/to/file.py:variable" or "module.name:variable"'
 
@@ -124,7 +126,7 @@ def load(path: Path | None = None) -> Manifest:
         thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
         store=stores.parse(str(path), raw.get("store")),
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
-        warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_unknown_keys(raw)),
+        warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_idle_keys(raw)),
     )
 
 
@@ -222,8 +224,11 @@ def _missing_folders(root: Path, dependencies: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _unknown_keys(raw: Mapping[str, Any]) -> list[str]:
-    return [f'unknown key "{key}" has no effect' for key in raw if key not in KNOWN_KEYS]
+def _idle_keys(raw: Mapping[str, Any]) -> list[str]:
+    return [
+        *(f'unknown key "{key}" has no effect' for key in raw if key not in KNOWN_KEYS),
+        *(f'"{key}" has no effect in this version' for key in _WITHOUT_EFFECT if raw.get(key)),
+    ]
 
 
 def _env(path: Path, raw: object) -> tuple[dict[str, str], list[str]]:

@@ -87,6 +87,14 @@ def test_load__an_unknown_key_is_said(tmp_path: Path) -> None:
     assert loaded.warnings == ('unknown key "dependancies" has no effect',)
 
 
+def test_load__a_key_without_effect_is_said(tmp_path: Path) -> None:
+    raw = {"graphs": {"a": "a.py:g"}, "priority": {"path": "./p.py:priority"}, "ui": {}}
+
+    loaded = manifests.load(written(tmp_path, raw))
+
+    assert loaded.warnings == ('"priority" has no effect in this version',)
+
+
 def test_load__a_missing_folder_is_said(tmp_path: Path) -> None:
     raw = {"graphs": {"a": "a.py:g"}, "dependencies": ["./nope", "not_a_folder"]}
 
