@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -126,7 +127,14 @@ def serve(settings: Settings) -> None:
     # What has been imported stays: collections need not look at it again and again.
     gc.collect()
     gc.freeze()
+    # Asked again while it starts or ends, it still ends well: uvicorn gives the signals back before the process is gone.
+    signal.signal(signal.SIGTERM, _leave)
     _Server(config, rt, ready=lambda port: _announce(settings.host, port)).run()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
 
 
 def _announce(host: str, port: int) -> None:
