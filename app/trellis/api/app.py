@@ -19,6 +19,7 @@ from trellis.api import (
     dev,
     idempotency,
     openapi,
+    routing,
     runs,
     state,
     store,
@@ -51,6 +52,7 @@ _GROUPS |= {"store": "store", "crons": "runs"}
 def create_app(rt: Runtime) -> Flask:
     """Make the application of a process. Reads and writes nothing by itself."""
     app = Flask("trellis", static_folder=None)
+    app.url_rule_class = routing.IdRule
     app.config["MAX_CONTENT_LENGTH"] = rt.settings.max_body_bytes
     app.extensions[EXTENSION] = rt
     app.extensions[system.METRICS] = metrics = Metrics()

@@ -34,7 +34,7 @@ def create() -> Response:
     """Create an assistant: a graph with settings of its own."""
     wanted = body.json_body(AssistantCreate)
     new = New(
-        assistant_id=_assistant_id(wanted.assistant_id) if wanted.assistant_id else new_id(),
+        assistant_id=body.identifier_or_none(wanted.assistant_id, "assistant") or new_id(),
         graph_id=wanted.graph_id,
         name=wanted.name or "Untitled",
         description=wanted.description,

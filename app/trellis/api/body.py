@@ -15,6 +15,8 @@ from trellis.api.idempotency import HEADER
 from trellis.errors import Invalid
 
 T = TypeVar("T")
+#: Of what an id is.
+Kind = Literal["thread", "run", "assistant", "cron"]
 
 #: Deep nesting is cheap to send and expensive to walk.
 MAX_DEPTH = 100
@@ -23,10 +25,14 @@ MAX_KEYS = 10_000
 MAX_METADATA_BYTES = 64 * 1024
 #: What fits Postgres's bigint with room to spare; a page beyond it does not exist.
 MAX_OFFSET = 2**31 - 1
+#: Beyond it a float stands for more than one integer.
+MAX_WHOLE = 2**53
 
 NUL = "contains the character U+0000, which cannot be stored. Remove it."
 _BAD_JSON = "Invalid JSON in request body"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
+_FRACTION = re.compile(r"^Expected `int[^,]*, got `float` - at `\$((?:\.\w+|\[\d+\])+)`$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 _AT = re.compile(r" - at `\$\.(\w+)(?:\[\d+\])?`$")
 
 
@@ -77,10 +83,12 @@ def shape(given: Any, into: type[T]) -> T:
     try:
         return msgspec.convert(given, into)
     except msgspec.ValidationError as error:
+        if _is_made_whole(given, str(error)):
+            return shape(given, into)
         raise Invalid(_mismatch(str(error), into)) from None
 
 
-def identifier(text: str, what: Literal["thread", "run", "assistant", "cron"]) -> str:
+def identifier(text: str, what: Kind) -> str:
     """
     The canonical spelling of a UUID.
 
@@ -90,6 +98,15 @@ def identifier(text: str, what: Literal["thread", "run", "assistant", "cron"]) -
         return str(uuid.UUID(text))
     except ValueError:
         raise Invalid(f"Invalid {what} ID: must be a UUID") from None
+
+
+def identifier_or_none(text: str | None, what: Kind) -> str | None:
+    """
+    The canonical spelling of a UUID; None stays None.
+
+    :raises Invalid: the text is none.
+    """
+    return None if text is None else identifier(text, what)
 
 
 def metadata(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -119,6 +136,11 @@ def number(name: str, *, default: int, low: int, high: int) -> int:
     if not low <= value <= high:
         raise Invalid(f"{name} must be a whole number from {low} to {high}, not {raw[:40]!r}")
     return value
+
+
+def names(name: str) -> list[str]:
+    """The values of a parameter that may be repeated; an empty one is none, as elsewhere."""
+    return [value for value in request.args.getlist(name) if value]
 
 
 def flag(name: str) -> bool:
@@ -174,6 +196,21 @@ def _children(container: list[Any] | dict[str, Any]) -> list[Any]:
     if len(container) > MAX_KEYS:
         raise Invalid(f"{_BAD_JSON}: an object has more than {MAX_KEYS} keys. Split it.")
     return [*container, *container.values()]
+
+
+def _is_made_whole(given: Any, error: str) -> bool:
+    """Whether what is no integer was one but for its spelling, and now is one: in JSON, 1.0 and 1 are the same."""
+    found = _FRACTION.search(error)
+    if found is None:
+        return False
+    *path, last = [int(index) if index else name for name, index in _STEP.findall(found[1])]
+    for step in path:
+        given = given[step]
+    value = given[last]
+    if not value.is_integer() or abs(value) > MAX_WHOLE:
+        return False
+    given[last] = int(value)
+    return True
 
 
 def _mismatch(error: str, into: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from trellis.api.schemas import Config, Count, NodeNames, Object, Offset, Order
+from trellis.api.texts import Id, Instant
 
 # Requests
 
@@ -51,8 +52,8 @@ class CronPatch(CronRun, kw_only=True):
 
 
 class CronCount(Struct, kw_only=True):
-    assistant_id: str | None = None
-    thread_id: str | None = None
+    assistant_id: Id | None = None
+    thread_id: Id | None = None
     enabled: bool | None = None
     metadata: Object | None = None
 
@@ -100,17 +101,17 @@ class CronSearch(CronCount, kw_only=True):
 
 
 class Cron(Struct, kw_only=True):
-    cron_id: str
-    assistant_id: str
-    thread_id: str | None
+    cron_id: Id
+    assistant_id: Id
+    thread_id: Id | None
     user_id: str
     end_time: str | None
     schedule: str
     timezone: str | None
     payload: Object
-    next_run_date: str | None
+    next_run_date: Instant | None
     metadata: Object
     on_run_completed: Literal["delete", "keep"] | None
     enabled: bool
-    created_at: str
-    updated_at: str
+    created_at: Instant
+    updated_at: Instant

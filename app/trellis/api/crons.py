@@ -106,10 +106,9 @@ def _create(thread_id: str | None) -> Response:
 
 
 def _query(wanted: CronCount) -> Query:
-    assistant_id, thread_id = wanted.assistant_id, wanted.thread_id
     return Query(
-        assistant_id=assistant_id and body.identifier(assistant_id, "assistant"),
-        thread_id=thread_id and body.identifier(thread_id, "thread"),
+        assistant_id=body.identifier_or_none(wanted.assistant_id, "assistant"),
+        thread_id=body.identifier_or_none(wanted.thread_id, "thread"),
         enabled=wanted.enabled,
         metadata=wanted.metadata or {},
         allowed=current.condition("crons"),

@@ -301,7 +301,7 @@ def _stream(run: RunRow | None, path: str) -> Response:
 
 
 def _select() -> list[str] | None:
-    select = request.args.getlist("select")
+    select = body.names("select")
     if unknown := [name for name in select if name not in wire.RUN_FIELDS]:
         raise Invalid(f"Invalid select columns: {unknown}. Expected: {list(wire.RUN_FIELDS)}")
     return select or None

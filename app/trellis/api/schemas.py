@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from trellis.api.texts import Id, Instant, Label, StatePart
+
 Object = dict[str, Any]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 Offset = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -27,7 +29,7 @@ class TtlConfig(Struct, kw_only=True):
 
 
 class ThreadCreate(Struct, kw_only=True):
-    thread_id: str | None = None
+    thread_id: Id | None = None
     metadata: Object | None = None
     if_exists: Literal["raise", "do_nothing"] | None = None
     ttl: TtlConfig | None = None
@@ -40,7 +42,7 @@ class ThreadPatch(Struct, kw_only=True):
 
 
 class ThreadCount(Struct, kw_only=True):
-    ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+    ids: Annotated[list[Id], Meta(max_length=1000)] | None = None
     metadata: Object | None = None
     values: Object | None = None
     status: ThreadStatus | None = None
@@ -74,7 +76,7 @@ class ThreadSearch(ThreadCount, kw_only=True):
 
 
 class ThreadPrune(Struct, kw_only=True):
-    thread_ids: Annotated[list[str], Meta(max_length=1000)]
+    thread_ids: Annotated[list[Id], Meta(max_length=1000)]
     strategy: Literal["delete", "keep_latest"] = "delete"
 
 
@@ -89,7 +91,7 @@ class Config(Struct, kw_only=True):
 
 class AssistantCreate(Struct, kw_only=True):
     graph_id: str
-    assistant_id: str | None = None
+    assistant_id: Id | None = None
     config: Config | None = None
     context: Object | None = None
     metadata: Object | None = None
@@ -157,7 +159,7 @@ class CheckpointConfig(Struct, kw_only=True):
 class StateAtCheckpoint(Struct, kw_only=True):
     checkpoint: CheckpointConfig
     subgraphs: bool | None = None
-    select: list[str] | None = None
+    select: list[StatePart] | None = None
 
 
 class StateUpdate(Struct, kw_only=True):
@@ -176,7 +178,7 @@ class HistoryRequest(Struct, kw_only=True):
     before: str | Object | None = None
     metadata: Object | None = None
     checkpoint: CheckpointConfig | None = None
-    select: list[str] | None = None
+    select: list[StatePart] | None = None
 
 
 class Command(Struct, kw_only=True):
@@ -241,8 +243,8 @@ RunBatch = Annotated[list[StatelessRunCreate], Meta(min_length=1, max_length=100
 
 class RunsCancel(Struct, kw_only=True):
     status: Literal["pending", "running", "all"] | None = None
-    thread_id: str | None = None
-    run_ids: Annotated[list[str], Meta(min_length=1, max_length=1000)] | None = None
+    thread_id: Id | None = None
+    run_ids: Annotated[list[Id], Meta(min_length=1, max_length=1000)] | None = None
 
 
 class Truncate(Struct, kw_only=True):
@@ -256,7 +258,7 @@ class Truncate(Struct, kw_only=True):
 
 
 #: Of as many labels as anybody may want.
-Labels = Annotated[list[str], Meta(max_length=100)]
+Labels = Annotated[list[Label], Meta(max_length=100)]
 
 
 class StorePut(Struct, kw_only=True):
@@ -314,26 +316,26 @@ class Info(Struct, kw_only=True):
 
 
 class Assistant(Struct, kw_only=True):
-    assistant_id: str
+    assistant_id: Id
     graph_id: str
     config: Object
     context: Object
     metadata: Object
     name: str
-    created_at: str
-    updated_at: str
+    created_at: Instant
+    updated_at: Instant
     version: int
     description: str | None
 
 
 class AssistantVersion(Struct, kw_only=True):
-    assistant_id: str
+    assistant_id: Id
     version: int
     graph_id: str
     config: Object
     context: Object
     metadata: Object
-    created_at: str
+    created_at: Instant
     name: str
     description: str | None
 
@@ -341,14 +343,14 @@ class AssistantVersion(Struct, kw_only=True):
 class Ttl(Struct, kw_only=True):
     strategy: Literal["delete", "keep_latest"]
     ttl_minutes: float
-    expires_at: str | None
+    expires_at: Instant | None
 
 
 class Thread(Struct, kw_only=True, omit_defaults=True):
-    thread_id: str
-    created_at: str
-    updated_at: str
-    state_updated_at: str
+    thread_id: Id
+    created_at: Instant
+    updated_at: Instant
+    state_updated_at: Instant
     metadata: Object
     status: ThreadStatus
     config: Object
@@ -378,7 +380,7 @@ class StoredValues(Stored, kw_only=True):
 
 
 class ThreadStorage(Struct, kw_only=True):
-    thread_id: str
+    thread_id: Id
     total_bytes: int
     checkpoints: Stored
     channel_values: StoredValues
@@ -386,22 +388,22 @@ class ThreadStorage(Struct, kw_only=True):
 
 
 class Run(Struct, kw_only=True):
-    run_id: str
-    thread_id: str
-    assistant_id: str
+    run_id: Id
+    thread_id: Id
+    assistant_id: Id
     metadata: Object
     status: Literal["pending", "running", "success", "error", "timeout", "interrupted"]
     kwargs: Object
     multitask_strategy: Literal["enqueue", "reject", "interrupt", "rollback"]
-    created_at: str
-    updated_at: str
+    created_at: Instant
+    updated_at: Instant
     langsmith_session_name: str | None
     cancel_reason: str | None
 
 
 class WebhookAttempt(Struct, kw_only=True):
     attempt: int
-    at: str
+    at: Instant
     error: str | None
 
 
@@ -409,7 +411,7 @@ class WebhookDelivery(Struct, kw_only=True):
     url: str
     status: Literal["pending", "delivered", "given_up"]
     attempts: list[WebhookAttempt]
-    next_attempt_at: str | None
+    next_attempt_at: Instant | None
 
 
 class Task(Struct, kw_only=True):
@@ -458,8 +460,8 @@ class Item(Struct, kw_only=True):
     namespace: list[str]
     key: str
     value: Object
-    created_at: str
-    updated_at: str
+    created_at: Instant
+    updated_at: Instant
 
 
 class FoundItem(Item, kw_only=True):

@@ -152,4 +152,4 @@ def _before(given: str | Mapping[str, Any] | None) -> str | None:
 
 
 def _select() -> list[str] | None:
-    return request.args.getlist("select") or None
+    return body.names("select") or None

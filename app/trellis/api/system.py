@@ -11,6 +11,7 @@ import trellis
 from trellis.api import body, wire
 from trellis.api.current import rt
 from trellis.api.metrics import Metrics
+from trellis.errors import Invalid
 from trellis.services import health
 
 blueprint = Blueprint("system", __name__)
@@ -64,9 +65,12 @@ def info() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Count requests and runs, for Prometheus or as JSON."""
+    shape = request.args.get("format") or "prometheus"
+    if shape not in ("prometheus", "json"):
+        raise Invalid(f"format must be prometheus or json, not {shape[:40]!r}")
     counters = cast(Metrics, current_app.extensions[METRICS])
     queue = health.queue(rt())
-    if request.args.get("format") == "json":
+    if shape == "json":
         requests = {"http_requests_total": counters.requests()}
         return wire.answer({"queue": queue and wire.queue(queue), "api": requests})
     if queue is not None:

@@ -152,7 +152,7 @@ def _listed(
 
 
 def _thread_id(given: str | None) -> str:
-    return body.identifier(given, "thread") if given else new_id()
+    return body.identifier_or_none(given, "thread") or new_id()
 
 
 def _create(new: New) -> wire.Row:

@@ -91,6 +91,13 @@ def test_metrics__as_json(client: FlaskClient) -> None:
     ]
 
 
+def test_metrics__in_no_known_format(client: FlaskClient) -> None:
+    refused = client.get("/metrics?format=xml")
+
+    assert refused.status_code == 422
+    assert refused.get_json() == {"detail": "format must be prometheus or json, not 'xml'"}
+
+
 def test_metrics__without_a_database(cut_off: FlaskClient) -> None:
     cut_off.get("/ok")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trellis.api import body
-from trellis.api.schemas import RunCreate, ThreadCreate, ThreadSearch
+from trellis.api.schemas import RunBatch, RunCreate, ThreadCreate, ThreadSearch
 from trellis.errors import Invalid
 
 
@@ -125,3 +125,30 @@ def test_identifier__no_uuid(text: str) -> None:
 def test_metadata__too_large() -> None:
     with pytest.raises(Invalid, match="larger than 65536"):
         body.metadata({"a": "x" * 70_000})
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit"),
+    [({"limit": 7.0}, 7), ({"limit": 7.0, "offset": 2.0}, 7), ({"limit": 7}, 7)],
+)
+def test_shape__an_integer_with_a_fraction_of_zero_is_one(sent: dict[str, Any], limit: int) -> None:
+    found = body.shape(sent, ThreadSearch)
+
+    assert (found.limit, type(found.limit)) == (limit, int)
+    assert type(found.offset) is int
+
+
+def test_shape__an_integer_deep_inside() -> None:
+    sent = [{"assistant_id": "a", "input": {"x": 1.0}, "config": {"recursion_limit": 9.0}}]
+
+    [found] = body.shape(sent, RunBatch)
+
+    assert found.config is not None
+    assert found.config.recursion_limit == 9
+    assert type(found.input["x"]) is float
+
+
+@pytest.mark.parametrize("value", [7.5, 1e300, -1.0, 1001.0])
+def test_shape__what_is_no_integer_in_any_spelling(value: float) -> None:
+    with pytest.raises(Invalid, match=r"\$\.limit"):
+        body.shape({"limit": value}, ThreadSearch)

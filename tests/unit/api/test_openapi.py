@@ -4,30 +4,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from flask import Flask
 
 from trellis.api import docs, openapi
-from trellis.api.app import create_app
-from trellis.runtime import build
-from trellis.settings import Settings
-
-
-@pytest.fixture
-def app(tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    """An application that connects to nothing."""
-    manifest = tmp_path_factory.mktemp("project") / "langgraph.json"
-    manifest.write_text(json.dumps({"dependencies": ["."], "graphs": {"a": "./a.py:graph"}}))
-    return create_app(
-        build(
-            Settings(
-                database_url="postgresql://nowhere/none",
-                redis_url="redis://nowhere",
-                config_path=manifest,
-                dev=True,
-            )
-        )
-    )
 
 
 def test_operations__every_route_is_described(app: Flask) -> None:
@@ -64,6 +43,17 @@ def test_describe__every_reference_leads_somewhere(app: Flask) -> None:
     text = json.dumps(document)
     used = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert used <= set(document["components"]["schemas"])
+
+
+def test_describe__what_a_client_selects_is_all_it_can_count_on(app: Flask) -> None:
+    document = openapi.describe(app)
+
+    found = document["paths"]["/threads/search"]["post"]["responses"]["200"]
+    [name] = found["content"]["application/json"]["schema"]["items"].values()
+    selected = document["components"]["schemas"][name.rpartition("/")[2]]
+    assert selected["required"] == []
+    assert [*selected["properties"]] == [*document["components"]["schemas"]["Thread"]["properties"]]
+    assert [*found["headers"]] == ["X-Pagination-Total", "X-Pagination-Next"]
 
 
 def test_describe__every_operation_has_a_summary(app: Flask) -> None:
