@@ -24,8 +24,10 @@ STOP_SECONDS = 30.0
 #: Must not reach the command from the shell that runs the tests.
 FOREIGN = ("DATABASE_URL", "DATABASE_URI", "POSTGRES_URI", "REDIS_URL", "REDIS_URI", "PORT")
 
+#: Each process that shares the tests has its own: another's server must not take the port of one that restarts.
+PORT = 20240 + 40 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 #: Of two --port the last one counts.
-COMMAND = (sys.executable, "-P", "-m", "trellis.cli", "dev", "--port", "20240")
+COMMAND = (sys.executable, "-P", "-m", "trellis.cli", "dev", "--port", str(PORT))
 
 GRAPH = """
     import asyncio
