@@ -72,12 +72,14 @@ class Case:
     course: Course
     thread_id: str = field(default="")
     run_id: str = field(default="")
+    origin: str | None = None  #: the checkpoint that the run was told to start from
 
     def __post_init__(self) -> None:
         self.thread_id = self.workers.system.new_thread()
 
     def create(self, **body: Any) -> None:
         """Create a run; nobody executes it yet."""
+        self.origin = body.get("checkpoint_id")
         path = f"/threads/{self.thread_id}/runs"
         found = self.workers.system.post(path, {"assistant_id": self.graph, **body})
         self.run_id = found["run_id"]
@@ -105,8 +107,23 @@ class Case:
         run = system.get(f"/threads/{self.thread_id}/runs/{self.run_id}")
         thread = system.get(f"/threads/{self.thread_id}")
         state = self.state()
-        asked = sorted(question["value"] for question in state["interrupts"])
-        return run["status"], thread["status"], state["values"].get("log"), asked, state["next"]
+        asked = _asked(state)
+        return (
+            run["status"],
+            thread["status"],
+            state["values"].get("log"),
+            asked,
+            state["next"],
+            self.left(),
+        )
+
+    def left(self) -> Any:
+        """The questions where a fork began: there they stay while no node has gone on from them."""
+        if self.origin is None:
+            return None
+        return _asked(
+            self.workers.system.get(f"/threads/{self.thread_id}/state/{self.origin}?subgraphs=true")
+        )
 
     def finished(self) -> set[str]:
         """The nodes that the run has finished and need not run again."""
@@ -120,3 +137,7 @@ class Case:
         }
         below = [task["state"]["values"].get("log", ()) for task in head["tasks"] if task["state"]]
         return found.union(*below)
+
+
+def _asked(state: Any) -> list[str]:
+    return sorted(question["value"] for question in state["interrupts"])

@@ -90,6 +90,29 @@ def fork_and_resume(case: Case) -> dict[str, Any]:
     return {"command": {"resume": "yes"}, "checkpoint_id": origin(case, "ask")}
 
 
+def left_behind(case: Case) -> dict[str, Any]:
+    """Ask, and then ask on another branch. Returns the checkpoint of the first questions."""
+    case.run(**plain(case))
+    first, *_, start = [state["checkpoint"]["checkpoint_id"] for state in case.history()]
+    case.run(input=case.course.input(log=["other"]), checkpoint_id=start)
+    return {"checkpoint_id": first}
+
+
+def fork_and_answer(case: Case) -> dict[str, Any]:
+    """Answer a question that the newest branch of the thread knows nothing of."""
+    return {**left_behind(case), "command": {"resume": "yes"}}
+
+
+def fork_answer_and_update(case: Case) -> dict[str, Any]:
+    return {**left_behind(case), "command": {"resume": "yes", "update": {"log": ["new"]}}}
+
+
+def fork_and_answer_by_id(case: Case) -> dict[str, Any]:
+    place = left_behind(case)
+    state = case.workers.system.get(f"/threads/{case.thread_id}/state/{place['checkpoint_id']}")
+    return {**place, "command": {"resume": {each["id"]: "yes" for each in state["interrupts"]}}}
+
+
 def answer_left(case: Case) -> dict[str, Any]:
     """Answer one of two questions by its id; the other is asked again at once."""
     case.run(**plain(case))
@@ -109,6 +132,12 @@ KINDS: list[tuple[str, Start]] = [
     ("one_question", update),
     ("one_question", update_and_resume),
     ("one_question", fork_and_resume),
+    ("one_question", fork_and_answer),
+    ("one_question", fork_answer_and_update),
+    ("two_in_one", fork_and_answer),
+    ("two_in_two", fork_and_answer),
+    ("two_below", fork_and_answer),
+    ("two_beside", fork_and_answer_by_id),
     ("two_in_one", resume),
     ("two_in_one", resume_by_id),
     ("two_in_two", resume),

@@ -11,12 +11,14 @@ from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
+from langgraph._internal._constants import CONFIG_KEY_RESUMING
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
 from langgraph.types import Command
 
 import trellis
+from trellis.db.checkpoints.load import Stored
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.runs import Claimed
 from trellis.domain import interrupts
@@ -63,7 +65,7 @@ def client_config(run: Claimed) -> dict[str, Any]:
     return {**config, "configurable": configurable}
 
 
-def config_of(run: Claimed) -> dict[str, Any]:
+def config_of(run: Claimed, head: Stored | None) -> dict[str, Any]:
     """The config a graph gets: the client's, with our metadata and the run's identity."""
     config = client_config(run)
     config["metadata"] = {
@@ -76,14 +78,28 @@ def config_of(run: Claimed) -> dict[str, Any]:
     config["run_id"] = UUID(run.claim.run_id)
     config.setdefault("run_name", run.graph_id)
     if continues(run):
-        config["configurable"] = _without_fork(config["configurable"])
+        config["configurable"] = _branch(run, head, config["configurable"])
     return config
 
 
-def _without_fork(configurable: Mapping[str, Any]) -> dict[str, Any]:
-    """A fork was made by the first attempt; the next one goes on from the head, not from the fork's origin."""
+def _branch(run: Claimed, head: Stored | None, configurable: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Where a later attempt goes on: at the thread's head, if that is of its branch.
+
+    It is not yet when the run answers a question that another branch has left behind: no checkpoint is made before
+    the node has ended, and what the first attempt wrote hangs on the old one. The flag keeps LangGraph from taking a
+    start without an answer for a replay, which drops the answers that are there.
+    """
+    origin = configurable.get("checkpoint_id")
+    if origin and head and origin != head.checkpoint_id and not _heads(run, head):
+        return {**configurable, CONFIG_KEY_RESUMING: True}
     forked = ("checkpoint_id", "checkpoint_map")
     return {key: value for key, value in configurable.items() if key not in forked}
+
+
+def _heads(run: Claimed, head: Stored | None) -> bool:
+    """Whether the thread's newest checkpoint is one of this run."""
+    return head is not None and head.metadata.get("run_id") == run.claim.run_id
 
 
 def continues(run: Claimed) -> bool:
@@ -95,12 +111,17 @@ async def drive(
     graph: Graph,
     run: Claimed,
     *,
+    head: Stored | None,
     send: modes.Send,
     seen: Callable[[Any], None],
     control: RunControl,
 ) -> Driven:
-    """Run the graph to its end or its next pause; `seen` is told the state after each step. Raises what it raises."""
-    kwargs, config = run.kwargs, config_of(run)
+    """
+    Run the graph to its end or its next pause; `seen` is told the state after each step. Raises what it raises.
+
+    `head` is the thread's newest checkpoint, as it was when the run was claimed.
+    """
+    kwargs, config = run.kwargs, config_of(run, head)
     if kwargs.get("strict_resume") and not continues(run):
         await _check_answers(graph, config, kwargs["command"] or {})
     translator = modes.Translator(kwargs["stream_mode"])

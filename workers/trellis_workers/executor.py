@@ -295,7 +295,12 @@ class Executor:
             equipped = driver.equip(graph, saver=saver, store=store)
             try:
                 return await driver.drive(
-                    equipped, run, send=send, seen=attempt.see, control=attempt.control
+                    equipped,
+                    run,
+                    head=taken.latest,
+                    send=send,
+                    seen=attempt.see,
+                    control=attempt.control,
                 )
             except asyncio.CancelledError:
                 if attempt.control.drain_requested and attempt.action is None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from langgraph.types import Command
 
+from trellis.db.checkpoints.load import Stored
 from trellis.db.runs import Claimed
 from trellis.domain.ids import new_id
 from trellis.domain.runs import Claim
@@ -30,6 +31,10 @@ def a_run(*, has_progress: bool = False, attempt: int = 1, **kwargs: object) -> 
         has_progress=has_progress,
         seconds_left=None,
     )
+
+
+def a_head(checkpoint_id: str, *, run_id: str) -> Stored:
+    return Stored(new_id(), "", checkpoint_id, None, {}, {"run_id": run_id}, {}, ())
 
 
 def test_start_of__input():
@@ -75,7 +80,7 @@ def test_start_of__answers_by_id_are_given_again_until_they_are_taken():
 def test_config_of():
     run = a_run()
 
-    config = driver.config_of(run)
+    config = driver.config_of(run, None)
 
     assert config["run_name"] == "g"
     assert config["metadata"]["run_id"] == run.claim.run_id == str(config["run_id"])
@@ -87,11 +92,25 @@ def test_config_of():
 def test_config_of__named_by_the_client():
     run = a_run(config={"configurable": {}, "run_name": "mine"})
 
-    assert driver.config_of(run)["run_name"] == "mine"
+    assert driver.config_of(run, None)["run_name"] == "mine"
 
 
 def test_config_of__a_later_attempt_goes_on_from_the_head_of_the_fork():
-    config = driver.config_of(a_run(has_progress=True, attempt=2))
+    run = a_run(has_progress=True, attempt=2)
+
+    config = driver.config_of(run, a_head("d", run_id=run.claim.run_id))
+
+    assert config["configurable"] == {"a": 1}
+
+
+def test_config_of__a_later_attempt_goes_on_where_the_fork_began_while_it_has_no_head():
+    config = driver.config_of(a_run(has_progress=True, attempt=2), a_head("d", run_id=new_id()))
+
+    assert config["configurable"] == {"a": 1, "checkpoint_id": "c", "__pregel_resuming": True}
+
+
+def test_config_of__a_later_attempt_goes_on_at_the_head_that_it_was_told_to_start_from():
+    config = driver.config_of(a_run(has_progress=True, attempt=2), a_head("c", run_id=new_id()))
 
     assert config["configurable"] == {"a": 1}
 
