@@ -1,9 +1,16 @@
 """A chat model without a model: it answers letter by letter; and nodes that send events of their own."""
 
+import asyncio
+import operator
+import os
+from pathlib import Path
+from typing import Annotated, TypedDict
+
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
+from steps import PATIENCE_SECONDS, note
 
 ANSWER = "hello there"
 
@@ -39,3 +46,22 @@ def chat(state: MessagesState):
 
 
 chatter = StateGraph(MessagesState).add_node(chat).add_edge(START, "chat").compile()
+
+
+class Talk(TypedDict, total=False):
+    folder: str
+    said: Annotated[list[int], operator.add]
+
+
+async def talk(state: Talk):
+    """Says, over and over, in which process it runs, until the test makes a file."""
+    write = get_stream_writer()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (Path(state["folder"]) / "over").exists():
+            write(os.getpid())
+            note(state, str(os.getpid()))
+            await asyncio.sleep(0.01)
+    return {"said": [os.getpid()]}
+
+
+talking = StateGraph(Talk).add_node(talk).add_edge(START, "talk").compile()
