@@ -121,6 +121,7 @@ def test_a_run_that_kills_its_process__beside_newer_ones(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 def test_a_stop__reaches_the_quarantine(
     system: System, course: Course, start_worker: Callable[..., Process]
 ) -> None:

@@ -83,7 +83,8 @@ def launch_postgres(data_dir: Path, *, port: int | None = None, durable: bool = 
         process=process,
         lock=lock,
         log=log,
-        stop_signal=signal.SIGINT,
+        # Not durable: at once, without writing gigabytes that nobody will read.
+        stop_signal=signal.SIGINT if durable else signal.SIGQUIT,
         answers=functools.partial(_answers, url),
     )
 
