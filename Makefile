@@ -44,7 +44,8 @@ bench: $(STAMP)  ## Measure, and print one table
 
 chaos: $(STAMP)  ## Kill processes and cut connections while runs go on (SEEDS=20 RUNS=10000)
 	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos \
-	  tests/acceptance/test_crashes.py tests/acceptance/test_quarantine.py -m "long or not long" \
+	  tests/acceptance/test_crashes.py tests/acceptance/test_quarantine.py \
+	  tests/acceptance/test_worker_stop.py -m "long or not long" \
 	  -o python_files="test_*.py measure_*.py" $(ARGS)
 
 plans: $(STAMP)  ## Measure the queries on a million threads (about 5 minutes, 10 GB)

@@ -70,7 +70,9 @@ def wait_for_success(system: System, ids: list[str]) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("processes", "fail"), [(1, "exit"), (2, "killed")])
+@pytest.mark.parametrize(
+    ("processes", "fail"), [pytest.param(1, "exit", marks=pytest.mark.long), (2, "killed")]
+)
 def test_a_run_that_kills_its_process(
     system: System,
     course: Course,

@@ -35,7 +35,14 @@ def by_keyboard(worker: Process) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [Process.terminate, whole_group, everybody, five_times, by_keyboard]
+    "ask",
+    [
+        pytest.param(Process.terminate, marks=pytest.mark.long),
+        pytest.param(whole_group, marks=pytest.mark.long),
+        everybody,
+        five_times,
+        by_keyboard,
+    ],
 )
 def test_a_stop__lets_runs_end(
     crew: System,
