@@ -3,7 +3,7 @@ Every published advisory on the software that we are built on or like, tried on 
 
 Elsewhere: rows that import or call what they name (CVE-2025-64439, CVE-2026-27794, CVE-2026-28277, CVE-2026-48775) in
 `conformance/test_evil_rows.py`; handlers that are asked for other actions than theirs (CVE-2026-104873) in
-`unit/auth/test_custom.py`; a namespace that a handler rewrites (CVE-2026-118668) in `test_access.py`, as `test_store__…`;
+`unit/auth/test_custom.py`; a namespace that a handler rewrites (CVE-2026-118668) in `access/test_routes.py`, as `test_store__…`;
 Flower without a login in `acceptance/test_flower.py`.
 """
 

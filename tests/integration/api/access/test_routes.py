@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
-from sqlalchemy import text
-from werkzeug.test import TestResponse
 
+from integration.api.access.callers import (
+    AUTH_PROJECT,
+    CRON,
+    RUN,
+    Callers,
+    only_owners,
+    only_tenants,
+)
 from trellis.api import access
 from trellis.api.app import create_app
 from trellis.runtime import Runtime, build
-from trellis.services.assistants import ensure_defaults
 from trellis.settings import Settings
-from trellis.stream.reader import Reader
-
-AUTH_PROJECT = Path(__file__).with_name("project") / "langgraph.auth.json"
-KEYS = {"alice": ("acme", "key-of-alice"), "bob": ("other", "key-of-bob")}
-
-CRON = {"assistant_id": "echo", "schedule": "0 0 1 1 *"}
 
 #: What each route needs to be sent so that only its ids can be wrong with it.
-RUN = {"assistant_id": "echo", "input": {"value": "x"}}
 BODIES: Mapping[str, Any] = {
     "runs.create": RUN,
     "runs.create_and_stream": RUN,
@@ -101,94 +93,6 @@ def routes() -> list[tuple[str, str, str]]:
 ROUTES = routes()
 CLOSED = [route for route in ROUTES if route[2] not in access.OPEN]
 WITH_IDS = [route for route in CLOSED if "<" in route[2]]
-
-
-@dataclass
-class Caller:
-    """A client with somebody's credentials."""
-
-    client: FlaskClient
-    headers: Mapping[str, str]
-
-    def __call__(self, method: str, path: str, body: Any = None) -> TestResponse:
-        sent = {} if method == "GET" or body is None else {"json": body}
-        return self.client.open(path, method=method, headers=dict(self.headers), **sent)
-
-    def post(self, path: str, body: Any) -> Any:
-        response = self("POST", path, body)
-        assert response.status_code == 200, response.data
-        return response.get_json()
-
-
-Callers = Mapping[str, Caller]
-
-
-def callers(app: Flask, how: Callable[[str], Mapping[str, str]]) -> Callers:
-    names = ("alice", "bob", "denied", "plain", "boom", "teapot", "noassistants")
-    return {name: Caller(app.test_client(), how(name)) for name in names}
-
-
-def keys() -> str:
-    digests = {n: hashlib.sha256(key.encode()).hexdigest() for n, (_, key) in KEYS.items()}
-    return ",".join(f"{tenant}/{n}=sha256:{digests[n]}" for n, (tenant, _) in KEYS.items())
-
-
-@pytest.fixture(scope="module", params=["tenants", "owners"])
-def rt(
-    request: pytest.FixtureRequest,
-    new_database: Callable[[], str],
-    new_redis: Callable[[], str],
-    loop: asyncio.AbstractEventLoop,
-) -> Iterator[Runtime]:
-    """Two worlds: tenants by API key, and owners in one tenant by a user's own handlers."""
-    tenants = request.param == "tenants"
-    rt = build(
-        Settings(
-            database_url=new_database(),
-            redis_url=new_redis(),
-            config_path=AUTH_PROJECT.with_name("langgraph.json") if tenants else AUTH_PROJECT,
-            api_keys=keys() if tenants else None,
-        )
-    )
-    rt.loop = loop
-    rt.reader = Reader(rt.settings.redis_url)
-    ensure_defaults(rt)
-    yield rt
-    asyncio.run_coroutine_threadsafe(rt.reader.close(), loop).result()
-    rt.close()
-
-
-@pytest.fixture
-def people(app: Flask, rt: Runtime) -> Callers:
-    if rt.settings.api_keys:
-        return callers(app, lambda n: {"X-Api-Key": KEYS[n][1] if n in KEYS else "unknown"})
-    return callers(app, lambda name: {"Authorization": f"Bearer {name}"})
-
-
-only_owners = pytest.mark.parametrize("rt", ["owners"], indirect=True)
-only_tenants = pytest.mark.parametrize("rt", ["tenants"], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def ids(rt: Runtime) -> Mapping[str, str]:
-    """What alice has: a thread with a pending run and a checkpoint id; an assistant of her own."""
-    client = create_app(rt).test_client()
-    headers = {"X-Api-Key": KEYS["alice"][1], "Authorization": "Bearer alice"}
-    alice = Caller(client, headers)
-    thread_id = alice.post("/threads", {})["thread_id"]
-    run_id = alice.post(f"/threads/{thread_id}/runs", RUN)["run_id"]
-    with rt.engine.begin() as tx:
-        assistant_id = tx.execute(
-            text(
-                "INSERT INTO assistant (assistant_id, tenant_id, graph_id, name, metadata) "
-                "SELECT gen_random_uuid(), tenant_id, 'echo', 'hers', '{\"owner\": \"alice\"}' "
-                "FROM thread WHERE thread_id = CAST(:thread_id AS uuid) RETURNING assistant_id::text"
-            ),
-            {"thread_id": thread_id},
-        ).scalar_one()
-    cron_id = alice.post("/runs/crons", CRON)["cron_id"]
-    named = {"thread_id": thread_id, "run_id": run_id, "assistant_id": assistant_id}
-    return {**named, "cron_id": cron_id, "checkpoint_id": "1", "namespace": "x"}
 
 
 def path_of(rule: str, ids: Mapping[str, str]) -> str:
@@ -455,143 +359,3 @@ def test_api_key__as_bearer(app: Flask) -> None:
     assert ask("Bearer key-of-alic") == 401
     assert ask("Basic key-of-alice") == 401
     assert ask("Bearer \udcff\xff".encode("utf8", "surrogateescape").decode("latin1")) == 401
-
-
-# What the user's handlers see and do
-
-
-@pytest.fixture
-def seen(rt: Runtime) -> list[tuple[str, str, dict[str, Any]]]:
-    """What the project's handlers were told."""
-    file = str(AUTH_PROJECT.with_name("auth.py"))
-    modules = list(sys.modules.values())
-    module = next(each for each in modules if getattr(each, "__file__", None) == file)
-    module.seen.clear()
-    found: list[tuple[str, str, dict[str, Any]]] = module.seen
-    return found
-
-
-@only_owners
-def test_authenticate__refusals(people: Callers, app: Flask) -> None:
-    nobody = app.test_client().post("/threads", json={})
-    assert (nobody.status_code, nobody.get_json()) == (401, {"detail": "no token"})
-    assert nobody.headers["WWW-Authenticate"] == "Bearer"
-
-    boom = people["boom"]("POST", "/threads", {})
-    assert (boom.status_code, boom.get_json()) == (401, {"detail": "Unauthorized"})
-
-    teapot = people["teapot"]("POST", "/threads", {})
-    assert (teapot.status_code, teapot.get_json()) == (418, {"detail": "no coffee"})
-
-
-@only_owners
-def test_handlers__false_forbids(people: Callers) -> None:
-    denied = people["denied"]("POST", "/threads", {})
-
-    assert (denied.status_code, denied.get_json()) == (403, {"detail": "Forbidden"})
-
-
-@only_owners
-def test_handlers__the_most_specific_is_asked(people: Callers) -> None:
-    assert people["noassistants"]("POST", "/runs", RUN).status_code == 403
-    assert people["denied"]("POST", "/threads/search", {}).status_code == 403
-
-
-@only_owners
-def test_handlers__mutations_are_stored(people: Callers) -> None:
-    thread = people["alice"].post("/threads", {"metadata": {"a": 1, "owner": "bob"}})
-    assert thread["metadata"] == {"a": 1, "owner": "alice"}
-    assert people["plain"].post("/threads", {})["metadata"] == {"owner": "justastring"}
-
-    patched = people["alice"](
-        "PATCH", f"/threads/{thread['thread_id']}", {"metadata": {"owner": "bob", "b": 2}}
-    )
-    assert patched.get_json()["metadata"] == {"a": 1, "b": 2, "owner": "alice"}
-
-
-@only_owners
-def test_handlers__see_what_is_asked_for(
-    people: Callers, seen: list[tuple[str, str, dict[str, Any]]]
-) -> None:
-    thread_id = people["alice"].post("/threads", {"metadata": {"a": 1}})["thread_id"]
-    run = people["alice"].post(f"/threads/{thread_id}/runs", {**RUN, "metadata": {"b": 2}})
-
-    created, started = seen[0], seen[1]
-    assert created[:2] == ("threads", "create")
-    assert created[2]["metadata"] == {"a": 1, "owner": "alice"}
-    assert str(created[2]["thread_id"]) == thread_id
-    assert started[:2] == ("threads", "create_run")
-    assert {str(started[2][key]) for key in ("thread_id", "assistant_id")} == {
-        thread_id,
-        run["assistant_id"],
-    }
-    assert started[2]["kwargs"] == {"input": {"value": "x"}}
-    assert run["metadata"]["b"] == 2
-    assert run["metadata"]["owner"] == "alice"
-
-
-@only_owners
-def test_run__knows_its_user_and_shows_no_secret(people: Callers, sql: Callable[..., Any]) -> None:
-    run = people["alice"].post("/runs", RUN)
-
-    shown = run["kwargs"]["config"]["configurable"]
-    assert shown["langgraph_auth_user_id"] == "alice"
-    assert shown["langgraph_auth_permissions"] == ["p1"]
-    assert shown["langgraph_auth_user"] == {
-        "identity": "alice",
-        "display_name": "alice",
-        "is_authenticated": True,
-        "permissions": ["p1"],
-    }
-    stored = sql(
-        "SELECT kwargs #>> '{config,configurable,langgraph_auth_user,secret}' FROM run "
-        "WHERE run_id = CAST(:run AS uuid)",
-        run=run["run_id"],
-    )
-    assert stored == "s-alice"
-
-
-@only_owners
-def test_run__cannot_pretend_to_be_somebody(people: Callers) -> None:
-    config = {"configurable": {"langgraph_auth_user": {"identity": "bob"}}}
-    config["configurable"]["langgraph_auth_user_id"] = "bob"  # type: ignore[assignment]
-
-    run = people["alice"].post("/runs", {**RUN, "config": config})
-
-    shown = run["kwargs"]["config"]["configurable"]
-    assert shown["langgraph_auth_user_id"] == "alice"
-    assert shown["langgraph_auth_user"]["identity"] == "alice"
-
-
-@only_owners
-def test_run__does_not_make_a_shared_thread_ones_own(
-    people: Callers, sql: Callable[..., Any]
-) -> None:
-    """What marks a run as somebody's marks a thread only when it is made for it."""
-    thread_id = people["alice"].post("/threads", {"metadata": {"team": "x"}})["thread_id"]
-    people["alice"].post(f"/threads/{thread_id}/runs", {**RUN, "metadata": {"team": "y"}})
-    made = "01a202c0-3a08-7372-9a72-007cfabe77d4"
-    people["bob"].post(f"/threads/{made}/runs", {**RUN, "if_not_exists": "create"})
-
-    assert people["alice"]("GET", f"/threads/{thread_id}").get_json()["metadata"]["team"] == "x"
-    assert people["bob"]("GET", f"/threads/{made}").get_json()["metadata"]["owner"] == "bob"
-    assert people["alice"]("GET", f"/threads/{made}").status_code == 404
-
-
-@only_owners
-def test_route_without_rule__is_closed(app: Flask, people: Callers, monkeypatch: Any) -> None:
-    monkeypatch.setattr(access, "RULES", {})
-
-    assert people["alice"]("POST", "/threads", {}).status_code == 403
-
-
-@only_owners
-def test_forgotten_filter__holds_the_answer_back(
-    app: Flask, people: Callers, monkeypatch: Any
-) -> None:
-    """A search that does not ask for the filter answers nobody."""
-    from trellis.api import threads
-
-    monkeypatch.setattr(threads, "condition", lambda resource: None)
-
-    assert people["bob"]("POST", "/threads/search", {}).status_code == 500
