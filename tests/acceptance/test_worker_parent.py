@@ -17,6 +17,8 @@ from acceptance.workers import ALL, assert_all_succeed, children, crashes, holde
 #: A lease takes 15 s to run out: who goes on sooner has not waited for it.
 SOON_SECONDS = 10.0
 
+PENDING = "SELECT run_id::text FROM run WHERE run_id = ANY(%s::uuid[]) AND status = 'pending'"
+
 #: What it costs to have a parent, in bytes.
 PARENT_BYTES = 45 << 20
 
@@ -80,18 +82,28 @@ def test_a_killed_parent__leaves_nothing_behind(
     finish(held)
 
 
+def lose_a_hint(crew: System, child: psutil.Process, ids: list[str]) -> str | None:
+    """Freeze a process. Returns the run whose hint it took; None if it took none, and may go on."""
+    child.suspend()
+    made = [run_leaky(crew, megabytes=0) for _ in range(8)]
+    ids += made
+    wait_for(lambda: len(crew.rows(PENDING, made)) <= 1, what="the runs that the sibling heard of")
+    # The processes take hints in turn, and the sibling has taken all that came later.
+    left = [run_id for (run_id,) in crew.rows(PENDING, made[:2])]
+    if not left:
+        child.resume()
+    return left[0] if left else None
+
+
 def test_a_killed_child__what_it_had_heard_of_is_told_again(crew: System) -> None:
     """Its sibling hears of runs all the time, and would count the lost hint as on its way for 10 s."""
     worker = start_workers(crew, 2)
     frozen = children(worker)[0]
-    frozen.suspend()
-    ids = [run_leaky(crew, megabytes=0) for _ in range(8)]
-    pending = "SELECT run_id::text FROM run WHERE run_id = ANY(%s::uuid[]) AND status = 'pending'"
-    wait_for(lambda: len(crew.rows(pending, ids)) == 1, what="the runs that the sibling heard of")
-    [(lost,)] = crew.rows(pending, ids)
+    ids: list[str] = []
+    lost = wait_for(lambda: lose_a_hint(crew, frozen, ids), what="a hint in the frozen process")
 
     frozen.kill()
-    while crew.rows(pending, [lost]):
+    while crew.rows(PENDING, [lost]):
         ids.append(run_leaky(crew, megabytes=0))
 
     assert_all_succeed(crew, ids)
