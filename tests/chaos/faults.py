@@ -15,7 +15,7 @@ from chaos.field import Field, end
 Act = Callable[[Field, random.Random], None]
 
 #: Longer than a lease: others have taken over when the process goes on.
-FROZEN_SECONDS = 20.0
+FROZEN_SECONDS = 30.0
 
 
 def faulted(pid: int, fault: str, wait: Callable[[], None]) -> None:
