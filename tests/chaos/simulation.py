@@ -22,11 +22,12 @@ from sqlalchemy.exc import OperationalError
 from trellis.db import checkpoints, idempotency, runs
 from trellis.db.checkpoints.codec import pack_body
 from trellis.db.engine import new_engine
+from trellis.db.owners import disown
 from trellis.db.rounds import Finish, Release, Take, Write
 from trellis.db.writer import Writer
 from trellis.domain.idempotency import new_key
 from trellis.domain.ids import new_id
-from trellis.domain.runs import Claim, Outcome, RunStatus
+from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
 from trellis.errors import Fenced
 
 LEASE = 0.4
@@ -69,8 +70,11 @@ class Simulation:
         producers = [self._start(self._produce, f"p{n}") for n in range(_PRODUCERS)]
         with ExitStack() as stack:
             others = [self._start(self._sweep, f"s{n}") for n in range(_SWEEPERS)]
-            quarantine = self._writer(stack, _PROCESSES)
-            others.append(self._start(lambda rnd: self._isolate(rnd, quarantine), "quarantine"))
+            for n, ward in enumerate((Ward.SHARED, Ward.ALONE)):
+                writer = self._writer(stack, _PROCESSES + n)
+                others.append(
+                    self._start(lambda rnd, w=writer, ward=ward: self._isolate(rnd, w, ward), ward)
+                )
             for n in range(_PROCESSES):
                 writer = self._writer(stack, n)
                 others += [
@@ -202,35 +206,35 @@ class Simulation:
                 continue
             self._claim(rnd, writer, run_id)
 
-    def _isolate(self, rnd: random.Random, writer: Writer) -> None:
+    def _isolate(self, rnd: random.Random, writer: Writer, ward: Ward) -> None:
         """A process that executes one suspect after the other."""
         while not self._over.is_set():
             with self._engine.begin() as tx:
-                run = runs.suspect(tx)
-            if run is None:
+                found = runs.suspects(tx, ward)
+            if not found:
                 time.sleep(0.02)
-            else:
-                self._count("isolated")
-                self._claim(rnd, writer, run.run_id, suspects=True)
+            for run in found:
+                self._count(f"isolated, {ward}")
+                self._claim(rnd, writer, run.run_id, ward=ward)
 
     def _claim(
-        self, rnd: random.Random, writer: Writer, run_id: str, *, suspects: bool = False
+        self, rnd: random.Random, writer: Writer, run_id: str, *, ward: Ward = Ward.OPEN
     ) -> None:
         # Each attempt is the only one of its owner, for each dies by itself.
-        take = Take(run_id=run_id, owner=new_id(), lease_seconds=LEASE, suspects=suspects)
+        take = Take(run_id=run_id, owner=new_id(), lease_seconds=LEASE, ward=ward)
         taken = writer.submit(take).result(30)
         if taken is None:
             self._count("hint stale")
             return
         self._count("claimed")
-        self._attempt(rnd, writer, taken.run.claim)
+        self._attempt(rnd, writer, taken.run.claim, take.owner)
         writer.forget(taken.run.claim)
 
-    def _attempt(self, rnd: random.Random, writer: Writer, claim: Claim) -> None:
+    def _attempt(self, rnd: random.Random, writer: Writer, claim: Claim, owner: str) -> None:
         fate, steps = rnd.random(), rnd.randint(1, 6)
         for step in range(steps):
             time.sleep(rnd.uniform(0.001, 0.03))
-            if step == steps // 2 and not self._survives(fate, rnd, writer, claim):
+            if step == steps // 2 and not self._survives(fate, rnd, writer, claim, owner):
                 return
             self._renew(claim)
             write = Write(claim=claim, rows=_checkpoint(claim, step))
@@ -241,10 +245,15 @@ class Simulation:
                 self._count("write fenced")
         self._finish(rnd, writer, claim)
 
-    def _survives(self, fate: float, rnd: random.Random, writer: Writer, claim: Claim) -> bool:
+    def _survives(
+        self, fate: float, rnd: random.Random, writer: Writer, claim: Claim, owner: str
+    ) -> bool:
         """Whether the attempt goes on in this process."""
         if fate < _CRASHES:
             self._count("crash")
+            if rnd.random() < 0.5:
+                # Its parent lives, and has seen it.
+                disown(self._url, owner)
             return False
         if fate < _CRASHES + _FREEZES:
             self._count("freeze")

@@ -43,5 +43,7 @@ def test_invariants(audited_url: str, engine: Engine, one: Any, report: Report, 
         "hint doubled",
         "answer lost",
         "finish fenced",
+        "isolated, shared",
+        "isolated, alone",
     ):
         assert simulation.happened[what], what

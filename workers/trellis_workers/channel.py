@@ -8,16 +8,13 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 
-#: Child to parent: I take runs; I take no more; I have executed as many as I may; there are runs for a quarantine.
-READY, DRAINING, WORN, SUSPECTS = "ready", "draining", "worn", "suspects"
+#: Child to parent: I take runs; I take no more; I have executed as many as I may. The name of a ward: it has runs.
+READY, DRAINING, WORN = "ready", "draining", "worn"
 #: Parent to child: a neighbour died, look for its runs now.
 RESCUE = "rescue"
 
 #: The child's exit code when it cannot start: the environment or langgraph.json is wrong.
 CANNOT_START = 2
-
-#: The argument of a child that executes suspects only.
-QUARANTINE = "quarantine"
 
 
 def owner(pid: int, token: str) -> str:

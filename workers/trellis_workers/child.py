@@ -17,6 +17,7 @@ from celery.exceptions import SecurityWarning
 
 from trellis.db import runs
 from trellis.dispatch.signals import Listener
+from trellis.domain.runs import Ward
 from trellis.errors import GraphLoadError, TrellisError
 from trellis.services import crons
 from trellis.settings import load
@@ -25,10 +26,8 @@ from trellis_workers import celery, publish, quarantine, tasks
 from trellis_workers.channel import (
     CANNOT_START,
     DRAINING,
-    QUARANTINE,
     READY,
     RESCUE,
-    SUSPECTS,
     WORN,
     Channel,
     owner,
@@ -41,7 +40,7 @@ from trellis_workers.maintenance.chores import Chore, Chores
 from trellis_workers.maintenance.leaver import Leaver
 
 
-def main(token: str, descriptor: int, *, is_quarantine: bool = False) -> int:
+def main(token: str, descriptor: int, ward: Ward) -> int:
     """Run until SIGTERM. Exit code 0 after a drain, 2 when the process cannot start."""
     line = Channel(descriptor)
     try:
@@ -61,24 +60,24 @@ def main(token: str, descriptor: int, *, is_quarantine: bool = False) -> int:
     gc.freeze()
     # A superstep allocates thousands of objects that live on: looking for garbage less often saves a twentieth of the CPU.
     gc.set_threshold(20_000, 20, 50)
-    if is_quarantine:
-        _isolate(host, line)
-    else:
+    if ward is Ward.OPEN:
         _work(host, line, errors)
+    else:
+        _isolate(host, line, ward)
     return 0
 
 
-def _isolate(host: Host, line: Channel) -> None:
+def _isolate(host: Host, line: Channel, ward: Ward) -> None:
     """Execute suspects until there are none, or until SIGTERM."""
-    executor = Executor(host, worn=lambda: None, takes_suspects=True)
+    executor = Executor(host, worn=lambda: None, ward=ward)
     leaving = Drain(host, executor, begun=lambda: line.say(DRAINING))
     listener = _listener(host)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: leaving.begin())
     line.listen({RESCUE: lambda: None})
-    log().info(QUARANTINE_BEGUN)
+    log().info(QUARANTINE_BEGUN, ward=ward)
     line.say(READY)
-    quarantine.work(host, executor, leaving)
+    quarantine.work(host, executor, leaving, ward)
     listener.close()
     close(host)
 
@@ -158,10 +157,10 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
 
     def isolate() -> int:
         with host.engine.begin() as tx:
-            found = runs.suspect(tx)
-        if found is not None:
-            line.say(SUSPECTS)
-        return int(found is not None)
+            seen = [ward for ward in (Ward.SHARED, Ward.ALONE) if runs.suspects(tx, ward)]
+        for ward in seen:
+            line.say(ward)
+        return len(seen)
 
     ttl = host.manifest.thread_ttl
     return [
@@ -201,6 +200,6 @@ def _sweep_seconds(host: Host) -> float:
 
 if __name__ == "__main__":
     # os._exit: threads of user code that ignore cancellation must not keep a drained process alive.
-    code = main(sys.argv[1], int(sys.argv[2]), is_quarantine=QUARANTINE in sys.argv[3:])
+    code = main(sys.argv[1], int(sys.argv[2]), Ward(sys.argv[3]))
     sys.stdout.flush()
     os._exit(code)

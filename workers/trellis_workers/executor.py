@@ -22,7 +22,7 @@ from trellis.db.state_types import state_types
 from trellis.db.writer import FencedBackend
 from trellis.domain.access import Principal, caller
 from trellis.domain.multitask import Action, ended_by
-from trellis.domain.runs import Claim, Outcome, RunStatus
+from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
 from trellis.errors import Fenced, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
@@ -88,11 +88,9 @@ class Attempt:
 class Executor:
     """Executes runs for the slots of a process, and knows which are executing."""
 
-    def __init__(
-        self, host: Host, *, worn: Callable[[], None], takes_suspects: bool = False
-    ) -> None:
+    def __init__(self, host: Host, *, worn: Callable[[], None], ward: Ward = Ward.OPEN) -> None:
         """`worn` is called after the last run that this process is to execute, if there is such a limit."""
-        self._takes_suspects = takes_suspects
+        self._ward = ward
         self._host = host
         self._worn = worn
         self._executed = 0
@@ -140,12 +138,12 @@ class Executor:
         try:
             while due is not None and not self._host.draining.is_set():
                 due = await self._next(due)
-                if self._takes_suspects:
+                if self._ward is not Ward.OPEN:
                     break
         finally:
             self._executing -= 1
         if due is not None:
-            # Draining, or not for a process that takes suspects only: somebody else's now.
+            # Draining, or not for a quarantine: somebody else's now.
             self._host.announcer(due.run_id, due.graph_id)
 
     async def _next(self, due: Pending) -> Pending | None:
@@ -171,7 +169,7 @@ class Executor:
             run_id=run_id,
             owner=self._host.owner,
             lease_seconds=lease,
-            suspects=self._takes_suspects,
+            ward=self._ward,
         )
         taken: Taken | None = await self._host.writer.do(take)
         return taken

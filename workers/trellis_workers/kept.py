@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 
+from trellis.domain.runs import Ward
 from trellis.processes import die_with_parent, resident_bytes
 from trellis_workers import channel
 
@@ -19,18 +20,17 @@ from trellis_workers import channel
 class Kept:
     """A started child: what it said, what it was told. Create it in the main thread."""
 
-    def __init__(self, *, is_quarantine: bool = False) -> None:
-        self.is_quarantine = is_quarantine
+    def __init__(self, ward: Ward = Ward.OPEN) -> None:
+        self.ward = ward
         self.is_ready = False
         self.is_worn = False
-        self.sees_suspects = False  #: runs that only a quarantine may execute
+        self.seen: set[Ward] = set()  #: quarantines that have runs to execute
         self.is_leaving = False  #: it takes no more runs, and ends when it has none
         self._heard = b""
         self._token = secrets.token_hex(4)
         self.line, theirs = socket.socketpair()
         with theirs:
-            kind = [channel.QUARANTINE] if is_quarantine else []
-            self._process = _start(self._token, theirs.fileno(), *kind)
+            self._process = _start(self._token, theirs.fileno(), ward)
         self.line.setblocking(False)
         self._since = time.monotonic()
 
@@ -73,8 +73,8 @@ class Kept:
                 self.is_leaving = True
             case channel.WORN:
                 self.is_worn = True
-            case channel.SUSPECTS:
-                self.sees_suspects = True
+            case Ward.SHARED | Ward.ALONE:
+                self.seen.add(Ward(word))
 
     def tell(self, word: str) -> None:
         """Say something to it. A child that is dead or frozen does not hear."""
@@ -93,9 +93,9 @@ class Kept:
         self.line.close()
 
 
-def _start(token: str, descriptor: int, *kind: str) -> subprocess.Popen[bytes]:
+def _start(token: str, descriptor: int, ward: Ward) -> subprocess.Popen[bytes]:
     """Start a new interpreter, in a session of its own: signals to our group reach it through us alone."""
-    argv = [sys.executable, "-P", "-m", "trellis_workers.child", token, str(descriptor), *kind]
+    argv = [sys.executable, "-P", "-m", "trellis_workers.child", token, str(descriptor), ward]
     with warnings.catch_warnings():
         # The fork may happen beside a thread of ours; the child takes no lock before it execs.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -18,6 +18,7 @@ import time
 import psycopg2
 
 from trellis.db.owners import disown
+from trellis.domain.runs import Ward
 from trellis.processes import describe_exit
 from trellis.settings import Settings
 from trellis.telemetry import LEASES_EXPIRED, WORKER_DIED, WORKER_RECYCLED, log
@@ -51,7 +52,8 @@ class Parent:
         self._retiring: Kept | None = None  #: to be drained as soon as its replacement is ready
         self._deaths = 0
         self._start_at = 0.0
-        self._quarantine_at = 0.0
+        self._quarantine_at = {Ward.SHARED: 0.0, Ward.ALONE: 0.0}
+        self._bereft = False  #: a process died with runs in it, which need a quarantine
         self._was_ready = False
         self._stop_at: float | None = None
         self._exit_code = 0
@@ -111,20 +113,23 @@ class Parent:
     def _fresh(self) -> list[Kept]:
         """Those that are to stay."""
         staying = (c for c in self._children if not c.is_leaving and c is not self._retiring)
-        return [c for c in staying if not c.is_quarantine]
+        return [c for c in staying if c.ward is Ward.OPEN]
 
     def _is_one_missing(self) -> bool:
         return len(self._fresh()) < self._settings.worker_processes
 
     def _isolate(self, now: float) -> None:
-        """Start a quarantine when a child has seen runs that only such may execute."""
-        seen = [child for child in self._children if child.sees_suspects]
-        for child in seen:
-            child.sees_suspects = False
-        has_one = any(c.is_quarantine and not c.is_leaving for c in self._children)
-        if seen and not has_one and now >= self._quarantine_at:
-            self._quarantine_at = now + _QUARANTINE_PAUSE_SECONDS
-            self._start(Kept(is_quarantine=True))
+        """Start a quarantine when there are runs that only such may execute."""
+        seen = {Ward.SHARED} if self._bereft else set()
+        self._bereft = False
+        for child in self._children:
+            seen |= child.seen
+            child.seen.clear()
+        there = {child.ward for child in self._children if not child.is_leaving}
+        for ward in sorted(seen - there):
+            if now >= self._quarantine_at[ward]:
+                self._quarantine_at[ward] = now + _QUARANTINE_PAUSE_SECONDS
+                self._start(Kept(ward))
 
     def _start(self, child: Kept) -> None:
         self._selector.register(child.line, selectors.EVENT_READ, child)
@@ -132,7 +137,7 @@ class Parent:
 
     def _hear(self, child: Kept) -> None:
         child.hear()
-        self._was_ready |= child.is_ready and not child.is_quarantine
+        self._was_ready |= child.is_ready and child.ward is Ward.OPEN
 
     def _retire(self) -> None:
         """Replace at most one child at a time: it goes on until the new one is ready."""
@@ -175,7 +180,7 @@ class Parent:
     def _note_death(self, child: Kept, code: int) -> None:
         """Start again at once; only deaths in a row earn a pause."""
         log().warning(WORKER_DIED, pid=child.pid, how=describe_exit(code))
-        if child.is_quarantine:
+        if child.ward is not Ward.OPEN:
             return
         well = child.is_ready and child.age_seconds > _WELL_SECONDS
         self._deaths = 1 if well else self._deaths + 1
@@ -185,18 +190,19 @@ class Parent:
 
     def _disown(self, child: Kept) -> None:
         """In a thread: a database out of reach must not hold up a signal or a start."""
-        thread = threading.Thread(target=self._end_leases, args=(child.owner,), daemon=True)
+        thread = threading.Thread(target=self._end_leases, args=(child,), daemon=True)
         thread.start()
 
-    def _end_leases(self, owner: str) -> None:
+    def _end_leases(self, dead: Kept) -> None:
         until = time.monotonic() + _DISOWN_SECONDS
         while time.monotonic() < until:
             try:
-                runs = disown(self._settings.database_url, owner)
+                runs = disown(self._settings.database_url, dead.owner)
             except psycopg2.Error:
                 time.sleep(0.5)
                 continue
-            log().info(LEASES_EXPIRED, owner=owner, runs=runs)
+            log().info(LEASES_EXPIRED, owner=dead.owner, runs=runs)
+            self._bereft |= runs > 0 and dead.ward is Ward.OPEN
             for child in list(self._children):
                 child.tell(RESCUE)
             return

@@ -13,7 +13,7 @@ from typing import Any
 from trellis.db import checkpoints, runs
 from trellis.db.engine import Tx
 from trellis.domain.ids import new_id
-from trellis.domain.runs import Claim, Outcome
+from trellis.domain.runs import Claim, Outcome, Ward
 from trellis.errors import Fenced
 
 
@@ -24,7 +24,7 @@ class Take:
     run_id: str
     owner: str
     lease_seconds: float
-    suspects: bool = False  #: take those that are to be executed alone, or only the others
+    ward: Ward = Ward.OPEN  #: take nothing of another
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
 
@@ -225,7 +225,7 @@ class Round:
             hints,
             owner=first.owner,
             lease_seconds=first.lease_seconds,
-            suspects=first.suspects,
+            ward=first.ward,
         )
 
     def _taken_before(self, items: Sequence[Take]) -> dict[str, runs.Claimed]:

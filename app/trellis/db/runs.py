@@ -16,7 +16,7 @@ from trellis.db import checkpoints, dead_letters, queries
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
-from trellis.domain.runs import Claim, Outcome, RunStatus
+from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
 from trellis.domain.ttl import Ttl
 from trellis.errors import Fenced
 
@@ -38,9 +38,7 @@ class Claimed:
         bool  #: an earlier attempt left durable writes: continue, do not apply the input again
     )
     seconds_left: float | None  #: until the run's deadline
-    trial_seconds: float | None = (
-        None  #: how long it is to be alone in its process; None: not at all
-    )
+    trial_seconds: float | None = None  #: how long it is to be alone; None: of no quarantine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,10 +122,10 @@ def state(tx: Tx, run_id: str) -> Row | None:
 
 
 def claim(
-    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float, suspects: bool = False
+    tx: Tx, hints: Mapping[str, str], *, owner: str, lease_seconds: float, ward: Ward = Ward.OPEN
 ) -> tuple[list[Claimed], bool]:
     """
-    Take the heads of the threads of the hinted runs: those that are suspects, or those that are not.
+    Take the heads of the threads of the hinted runs, as far as they belong to the ward.
 
     `hints` is {run_id: claim_id}. Two statements, never one: see `claim` in runs.sql. The flag says
     that a thread was locked by somebody else, so the hints may be worth another try.
@@ -140,7 +138,7 @@ def claim(
         "claim",
         owner=owner,
         lease=lease_seconds,
-        suspects=suspects,
+        ward=ward,
         thread_ids=[row["thread_id"] for row in threads],
         fences=[row["fence"] for row in threads],
         claim_ids=list(hints.values())[: len(threads)],
@@ -328,10 +326,10 @@ def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> st
     return row["status"] if row else None
 
 
-def suspect(tx: Tx) -> Pending | None:
-    """The run that is to be executed alone next."""
-    row = _row(tx, "suspect")
-    return Pending(run_id=row["run_id"], graph_id=row["graph_id"]) if row else None
+def suspects(tx: Tx, ward: Ward, *, limit: int = 1) -> list[Pending]:
+    """The runs that a process of this ward is to execute next."""
+    rows = _rows(tx, "suspects", ward=ward, limit=limit)
+    return [Pending(run_id=row["run_id"], graph_id=row["graph_id"]) for row in rows]
 
 
 def lock_lost(tx: Tx, run_id: str, thread_id: str) -> bool:

@@ -18,6 +18,16 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"  #: cancelled, or superseded by another run
 
 
+class Ward(StrEnum):
+    """Beside whom a run may be executed. A process belongs to one ward, and takes the runs of no other."""
+
+    OPEN = "open"  #: beside any other run of this ward
+    SHARED = (
+        "shared"  #: its process died, and it may have been why: beside others of which that is true
+    )
+    ALONE = "alone"  #: another death would use up its budget
+
+
 class ThreadStatus(StrEnum):
     IDLE = "idle"  #: nothing runs, nothing waits
     BUSY = "busy"  #: a run is pending or running

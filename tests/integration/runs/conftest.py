@@ -14,7 +14,7 @@ from trellis.db.rounds import Finish, Round, Write
 from trellis.dev.process import poll_until
 from trellis.domain.ids import new_id
 from trellis.domain.multitask import Action
-from trellis.domain.runs import Claim, Outcome
+from trellis.domain.runs import Claim, Outcome, Ward
 
 DEFAULTS = {
     "tenant_id": "default",
@@ -79,11 +79,11 @@ def a_thread(engine: Engine) -> Callable[[], str]:
 @pytest.fixture
 def claim(engine: Engine) -> Callable[..., Claim | None]:
     def take(
-        run_id: str, *, lease: float = 15.0, owner: str = "test", suspects: bool = False
+        run_id: str, *, lease: float = 15.0, owner: str = "test", ward: Ward = Ward.OPEN
     ) -> Claim | None:
         with engine.begin() as tx:
             claimed, _ = runs.claim(
-                tx, {run_id: new_id()}, owner=owner, lease_seconds=lease, suspects=suspects
+                tx, {run_id: new_id()}, owner=owner, lease_seconds=lease, ward=ward
             )
         return claimed[0].claim if claimed else None
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from trellis.db import runs
 from trellis.domain.ids import new_id
-from trellis.domain.runs import TERMINAL, TRANSITIONS, Outcome, RunStatus, ThreadStatus
+from trellis.domain.runs import TERMINAL, TRANSITIONS, Outcome, RunStatus, ThreadStatus, Ward
 
 ERROR = Outcome(
     status=RunStatus.ERROR,
@@ -127,7 +127,7 @@ def test_rescue__the_heartbeat_came_first(engine, a_run, claim):
 def test_rescue__gives_up_after_three_crashes(engine, a_run, claim, one):
     run_id = a_run()
 
-    ends = [lose(engine, claim(run_id, suspects=n == 2)) for n in range(3)]
+    ends = [lose(engine, claim(run_id, ward=Ward.ALONE if n == 2 else Ward.OPEN)) for n in range(3)]
 
     assert ends == ["pending", "pending", "error"]
     assert one("SELECT attempts FROM dead_letter WHERE run_id = :r", r=run_id) == 3

@@ -12,7 +12,7 @@ from trellis.db import checkpoints, runs, webhooks
 from trellis.db.engine import new_engine
 from trellis.db.rounds import Finish, Take
 from trellis.db.writer import Writer
-from trellis.domain.runs import Outcome, RunStatus
+from trellis.domain.runs import Outcome, RunStatus, Ward
 
 HOOK = "https://example.com/hook"
 KWARGS = {"input": 1, "webhook": HOOK}
@@ -106,7 +106,7 @@ def test_rescue__given_up(engine, a_run, claim, outbox) -> None:
     run_id = a_run(kwargs=KWARGS)
     moves = []
     for n in range(3):
-        taken = claim(run_id, suspects=n == 2)
+        taken = claim(run_id, ward=Ward.ALONE if n == 2 else Ward.OPEN)
         assert outbox() == []
         moves.append(sweep(engine, run_id, taken.thread_id))
 

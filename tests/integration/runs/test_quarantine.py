@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from trellis.db import cancel, runs
-from trellis.domain.runs import Claim
+from trellis.db.owners import disown
+from trellis.domain.runs import Claim, Ward
 
 DIE = "UPDATE run SET lease_expires_at = clock_timestamp() WHERE lease_owner = :o"
 TRIAL = "SELECT trial_seconds FROM run WHERE run_id = :r"
@@ -43,19 +44,38 @@ def suspects(claim, die) -> Callable[..., list[Claim]]:
     return make
 
 
-def next_suspect(engine) -> str | None:
+def next_suspect(engine, ward: Ward = Ward.ALONE) -> str | None:
     with engine.begin() as tx:
-        found = runs.suspect(tx)
-    return found and found.run_id
+        found = runs.suspects(tx, ward)
+    return found[0].run_id if found else None
 
 
-def test_suspect__not_after_one_crash(engine, a_run, claim, die, one):
+def test_suspect__after_the_death_of_its_process(
+    engine, database_url, a_run, claim, die, suspects, one
+):
+    """Apart from those that it has not met, and from those that must be alone."""
+    first = claim(a_run(), owner="w")
+
+    assert disown(database_url, "w") == 1
+    assert die("w", first) == ["pending"]
+
+    assert one(TRIAL, r=first.run_id) == 0
+    with engine.begin() as tx:
+        assert runs.due(tx, limit=9, hint_ttl_seconds=0) == []
+    assert next_suspect(engine) is None
+    assert next_suspect(engine, Ward.SHARED) == first.run_id
+    assert [claim(first.run_id), claim(first.run_id, ward=Ward.ALONE)] == [None, None]
+    assert claim(first.run_id, ward=Ward.SHARED).attempt == 2
+
+
+def test_suspect__not_after_one_lease_that_ran_out(engine, a_run, claim, die, one):
+    """A machine was away, or the database was: there may be nothing wrong with any process."""
     first = claim(a_run(), owner="w")
 
     assert die("w", first) == ["pending"]
 
     assert one(TRIAL, r=first.run_id) is None
-    assert next_suspect(engine) is None
+    assert [next_suspect(engine, ward) for ward in Ward] == [None, None, None]
     assert claim(first.run_id).attempt == 2
 
 
@@ -67,11 +87,11 @@ def test_suspect__after_two_crashes(engine, a_run, claim, suspects, one):
     with engine.begin() as tx:
         assert runs.due(tx, limit=9, hint_ttl_seconds=0) == []
     assert next_suspect(engine) == last.run_id
-    assert claim(last.run_id, suspects=True).attempt == 3
+    assert claim(last.run_id, ward=Ward.ALONE).attempt == 3
 
 
 def test_claim__a_quarantine_takes_nothing_else(a_run, claim):
-    assert claim(a_run(), suspects=True) is None
+    assert claim(a_run(), ward=Ward.ALONE) is None
 
 
 def test_rescue__the_trial_is_longer_than_it_took_to_die(engine, a_run, claim, die, one):
@@ -88,7 +108,7 @@ def test_rescue__the_trial_is_longer_than_it_took_to_die(engine, a_run, claim, d
 def test_rescue__given_up_alone(a_run, claim, die, suspects, one):
     [last] = suspects(a_run())
 
-    third = claim(last.run_id, owner="q", suspects=True)
+    third = claim(last.run_id, owner="q", ward=Ward.ALONE)
 
     assert die("q", third) == ["error"]
     assert one("SELECT attempts FROM dead_letter") == 3
@@ -99,7 +119,7 @@ def test_rescue__never_given_up_for_a_death_that_another_run_shared(
     a_run, claim, die, suspects, first, one
 ):
     claims = suspects(a_run(), a_run())
-    again = [claim(each.run_id, owner="q", suspects=True) for each in claims]
+    again = [claim(each.run_id, owner="q", ward=Ward.ALONE) for each in claims]
 
     assert die("q", again[first], again[1 - first]) == ["pending", "pending"]
     assert one("SELECT count(*) FROM run WHERE trial_seconds IS NOT NULL") == 2
@@ -109,8 +129,8 @@ def test_rescue__not_given_up_when_the_other_was_cancelled(
     engine, a_run, claim, die, suspects, one
 ):
     one_of_them, other = suspects(a_run(), a_run())
-    mine = claim(one_of_them.run_id, owner="q", suspects=True)
-    theirs = claim(other.run_id, owner="q", suspects=True)
+    mine = claim(one_of_them.run_id, owner="q", ward=Ward.ALONE)
+    theirs = claim(other.run_id, owner="q", ward=Ward.ALONE)
     wish = (
         "UPDATE run SET cancel_action = 'interrupt', cancel_requested_at = now() WHERE run_id = :r"
     )
@@ -126,7 +146,7 @@ def test_rescue__not_given_up_when_the_other_was_cancelled(
 def test_acquit(engine, a_run, claim, die, suspects, one):
     """The others go on among the rest as soon as the one is found."""
     guilty, *others = suspects(*[a_run() for _ in range(3)])
-    last = claim(guilty.run_id, owner="q", suspects=True)
+    last = claim(guilty.run_id, owner="q", ward=Ward.ALONE)
 
     assert die("q", last) == ["error"]
 
@@ -137,11 +157,11 @@ def test_acquit(engine, a_run, claim, die, suspects, one):
 def test_acquit__only_once(engine, a_run, claim, die, suspects):
     """Where two are guilty the second is found among all that are left, one by one."""
     first, second, innocent = suspects(*[a_run() for _ in range(3)])
-    die("q", claim(first.run_id, owner="q", suspects=True))
+    die("q", claim(first.run_id, owner="q", ward=Ward.ALONE))
     third = [claim(each.run_id, owner="third") for each in (second, innocent)]
     assert die("third", *third) == ["pending", "pending"]
 
-    assert die("r", claim(second.run_id, owner="r", suspects=True)) == ["error"]
+    assert die("r", claim(second.run_id, owner="r", ward=Ward.ALONE)) == ["error"]
 
     assert next_suspect(engine) == innocent.run_id
 
@@ -157,10 +177,10 @@ def test_suspect__then_the_one_that_came_last_into_the_quarantine_that_died(
 ):
     """It lived for the shortest time, whatever is newer: so the guilty one is alone in the end."""
     guilty, newer = suspects(a_run(), a_run())
-    long = claim(newer.run_id, owner="q", suspects=True)
+    long = claim(newer.run_id, owner="q", ward=Ward.ALONE)
     with engine.begin() as tx:
         tx.execute(text("UPDATE run SET updated_at = updated_at - interval '9 s'"))
-    short = claim(guilty.run_id, owner="q", suspects=True)
+    short = claim(guilty.run_id, owner="q", ward=Ward.ALONE)
 
     die("q", long, short)
 

@@ -100,8 +100,8 @@ SELECT t.thread_id::text, t.fence
 -- name: claim
 -- Second half, a statement of its own: its snapshot is taken after the thread locks are held, so it sees every run
 -- that was running or finished by then. Takes the head of each thread, whichever run the hint named; a run that
--- crashed stays the head until it is tried again, for the next one must not start from half of its state. Suspects
--- are for processes that execute nothing else.
+-- crashed stays the head until it is tried again, for the next one must not start from half of its state. A process
+-- takes the runs of its ward only: that of no trial, of one that need not be alone, of one that must.
 WITH locked AS (
     SELECT *
       FROM unnest(%(thread_ids)s::uuid[], %(fences)s::bigint[], %(claim_ids)s::uuid[]) AS l (thread_id, fence, claim_id)
@@ -126,7 +126,9 @@ WITH locked AS (
                           LIMIT 1)
        AND run.status = 'pending'
        AND run.run_after <= clock_timestamp()
-       AND (run.trial_seconds IS NOT NULL) = %(suspects)s::boolean
+       AND CASE WHEN run.trial_seconds IS NULL THEN 'open'
+                WHEN run.trial_seconds = 0 THEN 'shared'
+                ELSE 'alone' END = %(ward)s
        AND NOT EXISTS (SELECT 1 FROM run y WHERE y.thread_id = locked.thread_id AND y.status = 'running')
     RETURNING run.run_id, run.thread_id, run.tenant_id, run.fence, run.attempt, run.assistant_id, run.graph_id, run.kwargs,
               run.has_progress,
@@ -269,9 +271,11 @@ RETURNING run.run_id::text, run.cancel_action
 
 -- name: disown
 -- End the leases of a process that is known to be dead, so that nobody waits for them to run out. Its owner's name is
--- used once only, so this meets no other process.
+-- used once only, so this meets no other process. Any of its runs may have been why it died, so from now on they are
+-- executed apart from all others. (A lease that runs out says less: a machine or a database may have been away.)
 UPDATE run
-   SET lease_expires_at = clock_timestamp()
+   SET lease_expires_at = clock_timestamp(),
+       trial_seconds = coalesce(trial_seconds, 0)
  WHERE status = 'running'
    AND lease_owner = %(owner)s
    AND lease_expires_at > clock_timestamp()
@@ -302,8 +306,8 @@ SELECT 1
 
 -- name: rescue
 -- Re-checked under the locks: a heartbeat that came first wins. Back to pending with backoff, until the budget of
--- crashes is used up, and the last one was its own: no other run was in the process. Before that crash it becomes a
--- suspect, to be alone for longer than it took to die this time. (updated_at is when it was claimed.)
+-- crashes is used up, and the last one was its own: no other run was in the process. Before that crash it is to be
+-- alone, for longer than it took to die this time. (updated_at is when it was claimed.)
 WITH lost AS (
     SELECT r.run_id, r.lost_owner AS lost_before,
            r.crashes + 1 >= r.max_crashes
@@ -316,6 +320,7 @@ WITH lost AS (
            CASE WHEN r.crashes + 2 >= r.max_crashes
                 THEN least(0.5 + 1.5 * extract(epoch FROM r.lease_expires_at - r.updated_at),
                            15 * power(2, least(r.crashes, 20)))
+                ELSE r.trial_seconds
                 END AS trial_seconds
       FROM run r
      WHERE r.run_id = %(run_id)s::uuid
@@ -351,13 +356,14 @@ UPDATE run
                      AND trial_seconds IS NOT NULL
                      FOR UPDATE SKIP LOCKED)
 
--- name: suspect
--- The next to be executed alone: the newest, which most likely broke what had worked before; of those whose
+-- name: suspects
+-- The next of a quarantine: the newest, which most likely broke what had worked before; of those whose
 -- quarantine died with several in it, the one that came last.
 SELECT r.run_id::text, r.graph_id
   FROM run r
  WHERE r.status = 'pending'
    AND r.trial_seconds IS NOT NULL
+   AND (r.trial_seconds > 0) = (%(ward)s = 'alone')
    AND r.run_after <= (SELECT clock_timestamp())
    AND NOT EXISTS (SELECT 1
                      FROM run o
@@ -366,7 +372,7 @@ SELECT r.run_id::text, r.graph_id
                            OR (o.status = 'pending' AND o.seq < r.seq
                                AND (o.run_after <= clock_timestamp() OR o.attempt > 0))))
  ORDER BY CASE WHEN r.crashes < r.max_crashes THEN 0 ELSE r.trial_seconds END, r.started_at DESC
- LIMIT 1
+ LIMIT %(limit)s
 
 -- name: due
 -- Heads of idle threads that nobody has been told about lately. For workers with free slots only. A run that lost its
