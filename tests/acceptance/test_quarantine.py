@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-import psutil
 import psycopg2
 import pytest
 
 from acceptance.course import Course
 from acceptance.system import Process, System, running, wait_for
+from acceptance.workers import children
+from trellis.domain.runs import Ward
 
 #: Three processes die and four start, on a machine that does other things too.
 FOUND_SECONDS = 90.0
@@ -141,7 +142,7 @@ def test_a_stop__reaches_the_quarantine(
         connection.cursor().execute(suspect, (run_id,))
     worker = start_worker(1, TRELLIS_DRAIN_SECONDS="6")
     course.wait_until_notes(">two")
-    assert len(psutil.Process(worker.popen.pid).children()) == 2
+    assert len(children(worker, Ward.ALONE)) == 1
 
     worker.stop()
     course.open("two")
@@ -150,7 +151,7 @@ def test_a_stop__reaches_the_quarantine(
     wait_for_success(system, [run_id])
     assert course.journal().count(">one") == 1
     assert system.rows("SELECT attempt, crashes FROM run WHERE run_id = %s", run_id) == [(2, 0)]
-    wait_for(lambda: len(psutil.Process(worker.popen.pid).children()) == 1, what="its end")
+    wait_for(lambda: not children(worker, Ward.ALONE), what="its end")
     assert "worker.died" not in worker.said()
 
 
@@ -162,7 +163,7 @@ def test_a_killed_process__fifty_runs_go_on_at_once(
 ) -> None:
     worker = start_worker(1)
     ids = hold_many(system, course, 50)
-    [child] = psutil.Process(worker.popen.pid).children()
+    [child] = children(worker)
 
     os.kill(child.pid, signal.SIGKILL)
     killed_at = time.monotonic()

@@ -1,14 +1,26 @@
 """Workers under a parent, and who executes what."""
 
+import contextlib
+
 import psutil
 
 from acceptance.system import Process, System, wait_for
+from trellis.domain.runs import Ward
 
 ALL = ["one", "two", "three"]
 
 
-def children(worker: Process) -> list[psutil.Process]:
-    return psutil.Process(worker.popen.pid).children()
+def children(worker: Process, *wards: Ward) -> list[psutil.Process]:
+    """The processes that execute runs, of these wards; without any, those that execute whatever comes."""
+    alive = psutil.Process(worker.popen.pid).children()
+    return [child for child in alive if _argument(child) in (wards or [Ward.OPEN])]
+
+
+def _argument(child: psutil.Process) -> str:
+    """The last one. Empty: it has just died."""
+    with contextlib.suppress(psutil.Error):
+        return (child.cmdline() or [""])[-1]
+    return ""
 
 
 def start_workers(system: System, processes: int, **env: str) -> Process:

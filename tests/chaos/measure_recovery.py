@@ -21,6 +21,7 @@ import pytest
 
 from acceptance.course import Held, hold
 from acceptance.system import Process, System, running, wait_for
+from acceptance.workers import children
 from chaos.audit import VIOLATIONS, install, violations
 from chaos.report import Report
 
@@ -84,10 +85,9 @@ def until_complete(worker: Process, processes: int) -> None:
     """Return when every process takes runs: as many are ready as were ever started, less those that left."""
 
     def complete() -> bool:
-        alive = psutil.Process(worker.popen.pid).children()
         started = worker.said().count("worker.ready")
         gone = worker.said().count("worker.died") + worker.said().count("worker.draining")
-        return len(alive) == processes and started - gone == processes
+        return len(children(worker)) == processes and started - gone == processes
 
     wait_for(complete, what="every process")
 

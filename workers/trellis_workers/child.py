@@ -39,6 +39,9 @@ from trellis_workers.maintenance import dispatcher, pruner, rescuer
 from trellis_workers.maintenance.chores import Chore, Chores
 from trellis_workers.maintenance.leaver import Leaver
 
+#: The parent that saw a process die starts a quarantine at once; others only when nobody has for this long.
+_OVERDUE_SECONDS = 4.0
+
 
 def main(token: str, descriptor: int, ward: Ward) -> int:
     """Run until SIGTERM. Exit code 0 after a drain, 2 when the process cannot start."""
@@ -157,7 +160,8 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
 
     def isolate() -> int:
         with host.engine.begin() as tx:
-            seen = [ward for ward in (Ward.SHARED, Ward.ALONE) if runs.suspects(tx, ward)]
+            wards = (Ward.SHARED, Ward.ALONE)
+            seen = [w for w in wards if runs.suspects(tx, w, overdue_seconds=_OVERDUE_SECONDS)]
         for ward in seen:
             line.say(ward)
         return len(seen)

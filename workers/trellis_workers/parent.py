@@ -39,6 +39,8 @@ _MIN_AGE_SECONDS = 5.0
 _STUCK_SECONDS = 2.0
 #: A quarantine that dies is started again when somebody has waited for it so long.
 _QUARANTINE_PAUSE_SECONDS = 1.0
+#: Where the runs of a dead process go on.
+_NEXT_WARD = {Ward.OPEN: Ward.SHARED, Ward.SHARED: Ward.ALONE}
 #: Leases end by themselves by then.
 _DISOWN_SECONDS = 15.0
 
@@ -53,7 +55,7 @@ class Parent:
         self._deaths = 0
         self._start_at = 0.0
         self._quarantine_at = {Ward.SHARED: 0.0, Ward.ALONE: 0.0}
-        self._bereft = False  #: a process died with runs in it, which need a quarantine
+        self._needed: set[Ward] = set()  #: where runs go on whose process died
         self._was_ready = False
         self._stop_at: float | None = None
         self._exit_code = 0
@@ -120,8 +122,7 @@ class Parent:
 
     def _isolate(self, now: float) -> None:
         """Start a quarantine when there are runs that only such may execute."""
-        seen = {Ward.SHARED} if self._bereft else set()
-        self._bereft = False
+        seen, self._needed = self._needed, set()
         for child in self._children:
             seen |= child.seen
             child.seen.clear()
@@ -202,7 +203,8 @@ class Parent:
                 time.sleep(0.5)
                 continue
             log().info(LEASES_EXPIRED, owner=dead.owner, runs=runs)
-            self._bereft |= runs > 0 and dead.ward is Ward.OPEN
+            if runs and dead.ward in _NEXT_WARD:
+                self._needed.add(_NEXT_WARD[dead.ward])
             for child in list(self._children):
                 child.tell(RESCUE)
             return

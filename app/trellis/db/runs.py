@@ -326,9 +326,9 @@ def rescue(tx: Tx, run_id: str, thread_id: str, *, backoff_seconds: float) -> st
     return row["status"] if row else None
 
 
-def suspects(tx: Tx, ward: Ward, *, limit: int = 1) -> list[Pending]:
-    """The runs that a process of this ward is to execute next."""
-    rows = _rows(tx, "suspects", ward=ward, limit=limit)
+def suspects(tx: Tx, ward: Ward, *, limit: int = 1, overdue_seconds: float = 0) -> list[Pending]:
+    """The runs that a process of this ward is to execute next, and has not for so long."""
+    rows = _rows(tx, "suspects", ward=ward, limit=limit, overdue=overdue_seconds)
     return [Pending(run_id=row["run_id"], graph_id=row["graph_id"]) for row in rows]
 
 

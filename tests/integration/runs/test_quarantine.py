@@ -68,6 +68,18 @@ def test_suspect__after_the_death_of_its_process(
     assert claim(first.run_id, ward=Ward.SHARED).attempt == 2
 
 
+def test_suspect__that_nobody_executes(engine, a_run, claim, die, suspects):
+    """Other parents start a quarantine for it only when its own has not."""
+    [last] = suspects(a_run())
+
+    with engine.begin() as tx:
+        assert runs.suspects(tx, Ward.ALONE, overdue_seconds=60) == []
+        tx.execute(text("UPDATE run SET run_after = run_after - interval '61 s'"))
+    with engine.begin() as tx:
+        [found] = runs.suspects(tx, Ward.ALONE, overdue_seconds=60)
+    assert found.run_id == last.run_id
+
+
 def test_suspect__not_after_one_lease_that_ran_out(engine, a_run, claim, die, one):
     """A machine was away, or the database was: there may be nothing wrong with any process."""
     first = claim(a_run(), owner="w")

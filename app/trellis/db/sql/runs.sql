@@ -364,7 +364,7 @@ SELECT r.run_id::text, r.graph_id
  WHERE r.status = 'pending'
    AND r.trial_seconds IS NOT NULL
    AND (r.trial_seconds > 0) = (%(ward)s = 'alone')
-   AND r.run_after <= (SELECT clock_timestamp())
+   AND r.run_after <= (SELECT clock_timestamp() - %(overdue)s * interval '1 second')
    AND NOT EXISTS (SELECT 1
                      FROM run o
                     WHERE o.thread_id = r.thread_id
