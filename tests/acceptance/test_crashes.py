@@ -69,7 +69,7 @@ def fork(case: Case) -> dict[str, Any]:
     case.run(**plain(case))
     return {
         "input": None,
-        "checkpoint_id": origin(case, "child" if case.graph == "nested" else "b"),
+        "checkpoint_id": origin(case, "b" if case.graph == "line" else "child"),
     }
 
 
@@ -113,6 +113,32 @@ def fork_and_answer_by_id(case: Case) -> dict[str, Any]:
     return {**place, "command": {"resume": {each["id"]: "yes" for each in state["interrupts"]}}}
 
 
+def second_turn(case: Case) -> dict[str, Any]:
+    case.run(**plain(case))
+    return {"input": {"log": ["other"]}}
+
+
+def resume_in_second_turn(case: Case) -> dict[str, Any]:
+    resume(case)
+    case.run(command={"resume": "no"})
+    case.run(input={"log": ["other"]})
+    return {"command": {"resume": "yes"}}
+
+
+def resume_below(case: Case) -> dict[str, Any]:
+    """Answer where the child's checkpoint is named."""
+    case.run(**plain(case))
+    state = case.state()
+    [task] = state["tasks"]
+    below = task["state"]["checkpoint"]
+    places = {"": state["checkpoint"]["checkpoint_id"]}
+    places[below["checkpoint_ns"]] = below["checkpoint_id"]
+    return {
+        "command": {"resume": "yes"},
+        "checkpoint": {**state["checkpoint"], "checkpoint_map": places},
+    }
+
+
 def answer_left(case: Case) -> dict[str, Any]:
     """Answer one of two questions by its id; the other is asked again at once."""
     case.run(**plain(case))
@@ -144,6 +170,12 @@ KINDS: list[tuple[str, Start]] = [
     ("two_below", resume),
     ("two_below", resume_by_id),
     ("two_beside", answer_left),
+    ("two_below", resume_below),
+    ("stateful", plain),
+    ("stateful", second_turn),
+    ("stateful", fork),
+    ("stateful_question", resume),
+    ("stateful_question", resume_in_second_turn),
 ]
 
 

@@ -36,6 +36,7 @@ from trellis.telemetry import (
 )
 from trellis_workers import driver, outcome
 from trellis_workers.host import Host
+from trellis_workers.resumption import ResumptionSaver
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
@@ -314,11 +315,13 @@ class Executor:
         if serde is None:
             serde = serializer(state_types(graph) | host.registry.trusted)
             host.serdes[run.graph_id] = serde
-        return Saver(
+        new: Callable[..., Saver] = partial(Saver, claim=run.claim)
+        if driver.continues(run):
+            new = partial(ResumptionSaver, run=run)
+        return new(
             FencedBackend(host.writer, run.claim),
             serde=serde,
             cache=host.cache,
-            claim=run.claim,
             durability=run.kwargs["durability"],
             preloaded={Key(run.claim.thread_id, "", None): taken.latest},
         )

@@ -42,8 +42,14 @@ def ask(name, *questions):
     return name, run
 
 
-def in_a_row(*nodes):
-    return StateGraph(State).add_sequence(nodes).add_edge(START, nodes[0][0]).compile()
+def in_a_row(*nodes, keeps=None):
+    """`keeps`: as a subgraph it goes on in the next turn from where it ended in this one."""
+    return (
+        StateGraph(State)
+        .add_sequence(nodes)
+        .add_edge(START, nodes[0][0])
+        .compile(checkpointer=keeps)
+    )
 
 
 def side_by_side(*nodes, then):
@@ -62,3 +68,8 @@ two_in_one = in_a_row(work("a"), ask("ask", "q1", "q2"), work("z"))
 two_in_two = in_a_row(ask("ask", "q1"), work("m"), ask("again", "q2"))
 two_below = in_a_row(work("a"), ("child", in_a_row(work("b"), ask("ask", "q1", "q2"))), work("z"))
 two_beside = side_by_side(ask("left", "l1", "l2"), ask("right", "r1"), then=work("join"))
+
+stateful = in_a_row(work("a"), ("child", in_a_row(work("b"), work("c"), keeps=True)), work("d"))
+stateful_question = in_a_row(
+    work("a"), ("child", in_a_row(work("b"), ask("ask", "q1"), keeps=True)), work("z")
+)
