@@ -26,6 +26,8 @@ from trellis.stream.presence import Presence
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from langgraph.store.base import BaseStore
+
     from trellis.db.vectors import Index
     from trellis.graphs.registry import Registry
     from trellis.stream.reader import Reader
@@ -57,6 +59,7 @@ class Runtime:
     presence: Presence
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    own_store: BaseStore | None = None  #: what `store.path` names, opened on the loop
     #: Those that have their default assistants: the first one gets them when the process starts.
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
     #: Called before the first graph is imported here: it may hold clients of this very process.

@@ -39,8 +39,6 @@ from trellis_workers.host import Host
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
-#: How long the store waits for a database out of reach, in seconds. A lease does not last much longer.
-_PATIENCE = 10.0
 
 
 def _future() -> asyncio.Future[None]:
@@ -272,9 +270,7 @@ class Executor:
         # Clients that its nodes make work on the data of the same tenant.
         caller.set(Principal(tenant_id=run.tenant_id))
         config = driver.client_config(run)
-        store = host.store(run.tenant_id).guarded(
-            partial(runs.fence, claim=claim), patience_seconds=_PATIENCE
-        )
+        store = host.store(run.tenant_id, partial(runs.fence, claim=claim))
 
         def send(name: str, data: Any) -> None:
             if not attempt.over:

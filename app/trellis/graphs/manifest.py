@@ -124,7 +124,7 @@ def load(path: Path | None = None) -> Manifest:
             str(path), raw.get("webhooks"), http=raw.get("http"), environ=environ
         ),
         thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
-        store=stores.parse(str(path), raw.get("store")),
+        store=_store(path, raw.get("store")),
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_idle_keys(raw)),
     )
@@ -141,6 +141,13 @@ def _http(path: Path, raw: object) -> HttpConfig:
     found = http.parse(str(path), raw, mount_prefix=os.environ.get("MOUNT_PREFIX", ""))
     if found.app is not None:
         _check_target(f'{path}: "http.app"', found.app)
+    return found
+
+
+def _store(path: Path, raw: object) -> StoreSettings:
+    found = stores.parse(str(path), raw)
+    if found.path is not None:
+        _check_target(f'{path}: "store.path"', found.path)
     return found
 
 

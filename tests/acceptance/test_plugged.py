@@ -1,0 +1,76 @@
+"""What an operator plugs in by path, in real web and worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from langgraph_sdk import get_sync_client
+from langgraph_sdk.client import SyncLangGraphClient
+
+from acceptance.system import ANSWER_SECONDS, System, running
+
+PROJECT = Path(__file__).with_name("plugged")
+
+
+@pytest.fixture(scope="module")
+def plugged(
+    new_system: Callable[..., System], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """A web and a worker process of one slot."""
+    env = {
+        "TRELLIS_CONFIG": str(PROJECT / "langgraph.json"),
+        "MEMORY_FILE": str(tmp_path_factory.mktemp("memory") / "items.json"),
+        "N_JOBS_PER_WORKER": "1",
+    }
+    with running(new_system(env=env)) as system:
+        worker = system.start("worker")
+        system.start_web()
+        worker.wait_until_says("worker.ready")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def client(plugged: System) -> Iterator[SyncLangGraphClient]:
+    with get_sync_client(url=plugged.url, timeout=ANSWER_SECONDS) as client:
+        yield client
+
+
+def test_store__is_one_in_graphs_routes_and_nodes_clients(
+    plugged: System, client: SyncLangGraphClient
+) -> None:
+    client.store.put_item(["notes"], key="last", value={"value": "from outside"})
+
+    values = client.runs.wait(None, "remembers", input={"value": "from inside"})
+
+    assert values == {
+        "value": {"store": "FileStore", "before": "from outside", "told": "from inside"}
+    }
+    item = client.store.get_item(["notes"], key="last")
+    assert item["value"] == {"value": "from inside"}
+    assert plugged.rows("SELECT count(*) FROM store_item") == [(0,)]
+
+
+def test_store__lives_as_long_as_the_processes(
+    plugged: System, new_system: Callable[..., System]
+) -> None:
+    system = new_system(env=plugged.env)
+    with running(system):
+        started = [system.start_web(), system.start_worker()]
+
+    for process in started:
+        said = [line for line in process.said().splitlines() if line.startswith("the store")]
+        assert said == ["the store opens", "the store closes"], process.said()
+
+
+def test_store__that_does_not_open_stops_the_start(new_system: Callable[..., System]) -> None:
+    system = new_system()
+    config = system.logs / "langgraph.json"
+    config.write_text('{"graphs": {"g": "./g.py:g"}, "store": {"path": "./nowhere.py:store"}}')
+
+    for command in ("web", "worker"):
+        process = system.start(command, TRELLIS_CONFIG=str(config))
+
+        assert process.ends() != 0
+        assert '"store.path": there is no file nowhere.py' in process.said()
