@@ -71,6 +71,7 @@ def create(rt: Runtime) -> Site:
     rt.before_user_code = lambda: loopback.connect(loopback.Loopback(site))
     if theirs is not None or not rt.access.is_open:
         rt.before_user_code()
+    _ = rt.priority
     return site
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -19,7 +20,9 @@ from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import Unavailable
+from trellis.graphs import priorities
 from trellis.graphs.manifest import Manifest, load
+from trellis.graphs.priorities import Hook
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
 
@@ -88,6 +91,17 @@ class Runtime:
             work.close()
             raise Unavailable("The server is starting. Try again.")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    @cached_property
+    def priority(self) -> Hook | None:
+        """
+        The operator's hook that decides the priority of threads, if there is one. Imports the user's code.
+
+        :raises ConfigError: it cannot be loaded.
+        """
+        if self.manifest.priority is not None:
+            self.before_user_code()
+        return priorities.load(self.manifest)
 
     @property
     def index(self) -> Index | None:

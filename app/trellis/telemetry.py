@@ -27,6 +27,7 @@ SIGNAL_FAILED = "signal.failed"
 CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
 RUN_ABANDONED = "run.abandoned"
+PRIORITY_FAILED = "priority.failed"  #: the operator's hook
 START_FAILED = "start.failed"  #: the web process cannot serve
 STORE_FAILED = "store.failed"  #: the operator's own store
 STATE_REFUSED = "state.refused"  #: a graph's code refuses its own state, or a change of it

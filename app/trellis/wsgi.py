@@ -33,6 +33,7 @@ class Application:
         check_exposure(settings, rt.access)
         if rt.manifest.http.app or rt.manifest.http.mount_prefix:
             raise ConfigError('"http.app" and "http.mount_prefix" need ASGI: use `trellis web`')
+        _ = rt.priority
         self._rt = rt
         self._loop = rt.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)

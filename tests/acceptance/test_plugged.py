@@ -9,7 +9,7 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
-from acceptance.system import ANSWER_SECONDS, System, running
+from acceptance.system import ANSWER_SECONDS, System, running, wait_for
 
 PROJECT = Path(__file__).with_name("plugged")
 
@@ -74,3 +74,39 @@ def test_store__that_does_not_open_stops_the_start(new_system: Callable[..., Sys
 
         assert process.ends() != 0
         assert '"store.path": there is no file nowhere.py' in process.said()
+
+
+def test_priority__the_most_urgent_run_is_next(
+    plugged: System, client: SyncLangGraphClient, tmp_path: Path
+) -> None:
+    """Whatever the order in which the hints of the waiting runs stand in the queue."""
+    gate = tmp_path / "gate"
+
+    def start(urgency: int | None) -> str:
+        body = {"value": str(gate)}
+        thread_id = client.threads.create()["thread_id"]
+        client.runs.create(thread_id, "waits", input=body, metadata={"urgency": urgency})
+        return thread_id
+
+    def running_on(thread_id: str) -> bool:
+        count = "SELECT count(*) FROM run WHERE thread_id = %s AND status = 'running'"
+        return plugged.rows(count, thread_id) == [(1,)]
+
+    first = start(None)
+    wait_for(lambda: running_on(first), what="the slot to be taken")
+    low, none, high = start(5), start(None), start(-5)
+    gate.touch()
+
+    ids = [first, high, none, low]
+    order = (
+        "SELECT array_agg(thread_id::text ORDER BY started_at) FROM run"
+        " WHERE status = 'success' AND thread_id = ANY(%s::uuid[])"
+    )
+    assert (
+        wait_for(
+            lambda: (found := plugged.rows(order, ids)[0][0]) and len(found) == 4 and found,
+            what="the end of all runs",
+        )
+        == ids
+    )
+    assert plugged.rows("SELECT priority FROM thread WHERE thread_id = %s", high) == [(-5,)]

@@ -90,6 +90,8 @@ class Executor:
         """`worn` is called after the last run that this process is to execute, if there is such a limit."""
         self._ward = ward
         self._host = host
+        is_ordered = host.rt.priority is not None and ward is Ward.OPEN
+        self._ordered = tuple(host.manifest.graphs) if is_ordered else ()
         self._worn = worn
         self._executed = 0
         self._executing = 0
@@ -168,6 +170,7 @@ class Executor:
             owner=self._host.owner,
             lease_seconds=lease,
             ward=self._ward,
+            graph_ids=self._ordered,
         )
         taken: Taken | None = await self._host.writer.do(take)
         return taken
