@@ -68,7 +68,12 @@ def create(rt: Runtime) -> Site:
         max_body_bytes=rt.settings.max_body_bytes,
     )
     site = Site(rt, flask, bridge, theirs)
-    rt.before_user_code = lambda: loopback.connect(loopback.Loopback(site))
+
+    def meet_user_code() -> None:
+        loopback.connect(loopback.Loopback(site))
+        rt.offer_cache()
+
+    rt.before_user_code = meet_user_code
     if theirs is not None or not rt.access.is_open:
         rt.before_user_code()
     _ = rt.priority

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
 
     from trellis.db.vectors import Index
+    from trellis.graphs.cache import Cache
     from trellis.graphs.registry import Registry
     from trellis.stream.reader import Reader
 
@@ -62,6 +63,7 @@ class Runtime:
     presence: Presence
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    cache: Cache | None = None  #: behind `langgraph_sdk.cache`
     own_store: BaseStore | None = None  #: what `store.path` names, opened on the loop
     #: Those that have their default assistants: the first one gets them when the process starts.
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
@@ -92,6 +94,13 @@ class Runtime:
             raise Unavailable("The server is starting. Try again.")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
+    def offer_cache(self) -> None:
+        """Have `langgraph_sdk.cache` work in this process, before user code asks for it."""
+        if self.cache is None:
+            from trellis.graphs import cache
+
+            self.cache = cache.install(self.settings)
+
     @cached_property
     def priority(self) -> Hook | None:
         """
@@ -121,6 +130,8 @@ class Runtime:
 
     def close(self) -> None:
         """Give connections back."""
+        if self.cache is not None:
+            self.cache.close()
         self.presence.close()
         self.engine.dispose()
         self.redis.close()

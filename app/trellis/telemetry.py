@@ -28,6 +28,7 @@ CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
 RUN_ABANDONED = "run.abandoned"
 PRIORITY_FAILED = "priority.failed"  #: the operator's hook
+CACHE_FAILED = "cache.failed"  #: langgraph_sdk.cache
 START_FAILED = "start.failed"  #: the web process cannot serve
 STORE_FAILED = "store.failed"  #: the operator's own store
 STATE_REFUSED = "state.refused"  #: a graph's code refuses its own state, or a change of it

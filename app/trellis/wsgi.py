@@ -33,6 +33,9 @@ class Application:
         check_exposure(settings, rt.access)
         if rt.manifest.http.app or rt.manifest.http.mount_prefix:
             raise ConfigError('"http.app" and "http.mount_prefix" need ASGI: use `trellis web`')
+        rt.before_user_code = rt.offer_cache
+        if not rt.access.is_open or rt.manifest.store.path is not None:
+            rt.before_user_code()
         _ = rt.priority
         self._rt = rt
         self._loop = rt.loop = asyncio.new_event_loop()

@@ -76,6 +76,14 @@ def test_store__that_does_not_open_stops_the_start(new_system: Callable[..., Sys
         assert '"store.path": there is no file nowhere.py' in process.said()
 
 
+def test_cache__is_shared_by_web_and_worker(client: SyncLangGraphClient) -> None:
+    found = [client.runs.wait(None, "recalls", input={}) for _ in range(2)]
+
+    assert [each["value"]["asked"] for each in found] == ["recalls", "recalls"]
+    assert [each["value"]["status"] for each in found] == ["miss", "fresh"]
+    assert found[0]["value"]["loaded"] == found[1]["value"]["loaded"]
+
+
 def test_priority__the_most_urgent_run_is_next(
     plugged: System, client: SyncLangGraphClient, tmp_path: Path
 ) -> None:

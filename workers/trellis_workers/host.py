@@ -109,8 +109,6 @@ def build(settings: Settings, *, owner: str) -> Host:
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
     loop = _start_loop(settings.slots)
-    opened = _on(loop, own_store.open_(manifest))
-    api.own_store = opened.store if opened else None
     rt = Runtime(
         settings=settings,
         manifest=manifest,
@@ -122,8 +120,10 @@ def build(settings: Settings, *, owner: str) -> Host:
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),
         presence=Presence(engine),
         loop=loop,
-        own_store=api.own_store,
     )
+    rt.offer_cache()
+    opened = _on(loop, own_store.open_(manifest))
+    rt.own_store = api.own_store = opened.store if opened else None
     return Host(
         rt=rt,
         settings=settings,
@@ -165,6 +165,8 @@ def close(host: Host) -> None:
     _on(host.loop, host.events.close())
     if host.opened is not None:
         _on(host.loop, host.opened.close())
+    if host.rt.cache is not None:
+        host.rt.cache.close()
     host.keeper.close()
     host.deliverer.close()
     host.writer.close()

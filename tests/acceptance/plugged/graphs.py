@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from langgraph.config import get_store
 from langgraph.graph import START, StateGraph
 from langgraph_sdk import get_client
+from langgraph_sdk.cache import cache_get, swr
 from typing_extensions import TypedDict
 
 #: A test that failed must not leave nodes behind that wait for ever.
@@ -47,3 +50,17 @@ async def wait(state: State) -> State:
 
 
 waits = StateGraph(State).add_node(wait).add_edge(START, "wait")
+
+
+async def recall(state: State) -> State:
+    """What the web process has kept for this run, and what is loaded once."""
+
+    async def load() -> str:
+        return str(uuid.uuid4())
+
+    found = await swr("token", load, fresh_for=timedelta(hours=1))
+    asked = await cache_get("asked")
+    return {"value": {"asked": asked, "status": found.status, "loaded": found.value}}
+
+
+recalls = StateGraph(State).add_node(recall).add_edge(START, "recall")
