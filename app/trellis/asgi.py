@@ -52,7 +52,7 @@ def create(rt: Runtime) -> Site:
                 yield
         except ConfigError as error:
             # uvicorn would say it at a level that is switched off.
-            telemetry.log().error(telemetry.START_FAILED, error=str(error))
+            telemetry.log().error(telemetry.WEB_FAILED, error=str(error))
             raise
         greeting.cancel()
         await rt.reader.close()

@@ -10,11 +10,12 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
+# They are committed before the index is begun, which may be interrupted: then all of this is done again.
 COLUMNS = """
 -- Null: no hook has decided yet.
-ALTER TABLE thread ADD COLUMN priority smallint;
+ALTER TABLE thread ADD COLUMN IF NOT EXISTS priority smallint;
 -- Null: in line by run_after, as a run without priority.
-ALTER TABLE run ADD COLUMN rank_at timestamptz;
+ALTER TABLE run ADD COLUMN IF NOT EXISTS rank_at timestamptz;
 """
 INDEX = "ix_run_rank ON run (rank_at) WHERE status = 'pending' AND rank_at IS NOT NULL"
 

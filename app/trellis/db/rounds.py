@@ -25,12 +25,8 @@ class Take:
     owner: str
     lease_seconds: float
     ward: Ward = Ward.OPEN  #: take nothing of another
-    graph_ids: Sequence[
-        str
-    ] = ()  #: whichever run of these is first in line by its priority, not the hinted one
-    among: Sequence[
-        str
-    ] = ()  #: runs that an earlier try may have claimed instead of the hinted one
+    graph_ids: Sequence[str] = ()  #: instead of the hinted run, the first in line of these
+    among: Sequence[str] = ()  #: what an earlier try may have claimed instead
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
 

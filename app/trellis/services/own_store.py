@@ -47,7 +47,7 @@ def _told(error: Exception) -> Exception:
             return error
         case NotImplementedError():
             return NotSupported(f"The store of this server cannot do this. {error}".rstrip())
-        case ValueError() | TypeError() | KeyError():
+        case ValueError() | TypeError():
             return Invalid(f"The store refuses this: {type(error).__name__}: {error}")
         case TimeoutError():
             return StoreFailed(f"took longer than {_PATIENCE_SECONDS:.0f} s")

@@ -67,6 +67,6 @@ async def _ask(rt: Runtime, context: PriorityContext | None) -> int | None:
     try:
         return priority_of(await asyncio.wait_for(rt.priority(context), _PATIENCE_SECONDS))
     # The edge to the operator's code: a run waits its turn without it rather than being refused.
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         log().warning(PRIORITY_FAILED, error=f"{type(error).__name__}: {error}")
         return None

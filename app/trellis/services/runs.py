@@ -94,7 +94,7 @@ def create_once(
 def prioritised(
     rt: Runtime, tenant_id: str, thread_id: str | None, news: Sequence[NewRun]
 ) -> Sequence[NewRun]:
-    """The runs with what the operator's hook says of their threads, where there is one. Before any transaction."""
+    """The runs with what the operator's hook says of their threads, where there is one."""
     if rt.priority is None:
         return news
     with rt.autocommit.connect() as tx:

@@ -26,7 +26,7 @@ class Hook:
 
     async def __call__(self, context: PriorityContext) -> Any:
         self.told.append(context)
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         if callable(self.answer):
             return await self.answer()
@@ -86,7 +86,11 @@ def test_same_request_again(client: FlaskClient, hook: Hook, sql: Sql) -> None:
     assert sql("SELECT array_agg(priority) FROM run") == [-3]
 
 
-@pytest.mark.parametrize("answer", [ValueError("no"), {"priority": 6}, {"prio": 1}], ids=str)
+@pytest.mark.parametrize(
+    "answer",
+    [ValueError("no"), asyncio.CancelledError("no"), {"priority": 6}, {"prio": 1}],
+    ids=["raises", "cancelled", "number", "key"],
+)
 def test_hook_that_fails(client: FlaskClient, hook: Hook, sql: Sql, answer: Any) -> None:
     """The run waits its turn without a priority, and the next one asks again."""
     thread_id = client.post("/threads", json={}).get_json()["thread_id"]
