@@ -64,16 +64,19 @@ def test_store__lives_as_long_as_the_processes(
         assert said == ["the store opens", "the store closes"], process.said()
 
 
-def test_store__that_does_not_open_stops_the_start(new_system: Callable[..., System]) -> None:
+@pytest.mark.parametrize("key", ["store", "priority"])
+def test_what_cannot_be_plugged_in_stops_the_start(
+    new_system: Callable[..., System], key: str
+) -> None:
     system = new_system()
     config = system.logs / "langgraph.json"
-    config.write_text('{"graphs": {"g": "./g.py:g"}, "store": {"path": "./nowhere.py:store"}}')
+    config.write_text(f'{{"graphs": {{"g": "./g.py:g"}}, "{key}": {{"path": "./nowhere.py:it"}}}}')
 
-    for command in ("web", "worker"):
-        process = system.start(command, TRELLIS_CONFIG=str(config))
+    started = [system.start(each, TRELLIS_CONFIG=str(config)) for each in ("web", "worker")]
 
+    for process in started:
         assert process.ends() != 0
-        assert '"store.path": there is no file nowhere.py' in process.said()
+        assert f'"{key}.path": there is no file nowhere.py' in process.said()
 
 
 def test_cache__is_shared_by_web_and_worker(client: SyncLangGraphClient) -> None:

@@ -83,7 +83,7 @@ async def open_(manifest: Manifest) -> Opened | None:
     either: set[asyncio.Future[Any]] = {task, entered}
     await asyncio.wait(either, timeout=_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     if not entered.done():
-        await _give_up(manifest, task)
+        raise _failure(manifest, task)
     return Opened(entered.result(), leave, task)
 
 
@@ -101,14 +101,14 @@ async def _live(
         await leave.wait()
 
 
-async def _give_up(manifest: Manifest, task: asyncio.Task[None]) -> None:
-    """:raises ConfigError: always, with the reason."""
+def _failure(manifest: Manifest, task: asyncio.Task[None]) -> ConfigError:
+    """Why it is not open; if it still tries, it need not any more."""
     if not task.done():
         task.cancel()
-        raise ConfigError(f"{_at(manifest)}: it did not open within {_PATIENCE_SECONDS:.0f} s")
+        return ConfigError(f"{_at(manifest)}: it did not open within {_PATIENCE_SECONDS:.0f} s")
     error = task.exception()
     assert error is not None
-    raise ConfigError(f"{_at(manifest)}: {loader.explain(manifest, error)}") from error
+    return ConfigError(f"{_at(manifest)}: {loader.explain(manifest, error)}")
 
 
 def _is_factory(value: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from langgraph.store.memory import InMemoryStore
 
 from trellis.api.app import create_app
 from trellis.errors import NotSupported
-from trellis.runtime import Runtime
+from trellis.runtime import Runtime, build
 from trellis.services import store as service
+from trellis.settings import Settings
 
 PLACE = {"namespace": ["users", "u1"], "key": "k"}
 
@@ -110,6 +113,42 @@ def test_store_that_fails(client: FlaskClient, rt: Runtime) -> None:
 def test_tenants__are_not_let_in(rt: Runtime, store: InMemoryStore) -> None:
     with pytest.raises(NotSupported, match="knows no tenants"):
         service.get(rt, "acme", ("users",), "k", refresh_ttl=None)
+
+
+FACTORY = """
+from langgraph.graph import START, StateGraph
+from langgraph_sdk.runtime import ServerRuntime
+from typing_extensions import TypedDict
+
+class State(TypedDict, total=False):
+    value: str
+
+def make(runtime: ServerRuntime):
+    runtime.store.put(("made",), runtime.access_context, {})
+    return StateGraph(State).add_node("say", lambda state: state).add_edge(START, "say")
+"""
+
+
+def test_factories__get_it(
+    settings: Settings, loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """Also where the web process asks for the graph."""
+    (tmp_path / "made_with_a_store.py").write_text(FACTORY)
+    config = tmp_path / "langgraph.json"
+    config.write_text('{"graphs": {"made": "./made_with_a_store.py:make"}}')
+    rt = build(replace(settings, config_path=config))
+    rt.loop, rt.own_store = loop, InMemoryStore()
+    client = create_app(rt).test_client()
+    thread = client.post("/threads", json={"metadata": {"graph_id": "made"}}).get_json()
+    state = {"values": {"value": "x"}, "as_node": "say"}
+
+    answer = client.post(f"/threads/{thread['thread_id']}/state", json=state)
+
+    assert answer.status_code == 200, answer.text
+    client.get(f"/threads/{thread['thread_id']}/state")
+    made = {item.key for item in rt.own_store.search(("made",))}
+    assert made == {"threads.update", "threads.read"}
+    rt.close()
 
 
 def test_truncate__does_not_reach_it(rt: Runtime) -> None:
