@@ -149,7 +149,7 @@ def claim(
 
 
 def foremost(tx: Tx, hinted: Sequence[str], *, graph_ids: Sequence[str]) -> list[str]:
-    """As many runs as are hinted, or fewer: those of these graphs that are first in line by their priorities."""
+    """As many runs as are hinted, or fewer: those of these graphs that are first in line. Locks their threads."""
     rows = _rows(tx, "foremost", hinted=list(hinted), graph_ids=list(graph_ids), limit=len(hinted))
     return [row["run_id"] for row in rows]
 

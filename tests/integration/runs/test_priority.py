@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from trellis.db import checkpoints, runs
-from trellis.db.rounds import Round, Take
+from trellis.db.rounds import Locked, Round, Take
 from trellis.domain.ids import new_id
 
 Run = Callable[..., str]
@@ -115,7 +115,7 @@ def test_foremost__what_cannot_start(
         )
     ready = a_run(priority=5)
 
-    assert line(ready, new_id()) == [ready]
+    assert line(ready, suspect) == [ready]
 
 
 def test_foremost__hinted_runs_without_priority_count_as_0(
@@ -141,14 +141,22 @@ def test_take__many(a_run: Run, take: Callable[..., list[str]]) -> None:
     assert take(low, high) == sorted([high, middle])
 
 
-def test_take__two_processes(engine: Engine, a_run: Run) -> None:
-    """What another process is taking is made up for: the hint is offered again."""
-    from trellis.db.rounds import Locked
-
+def test_take__two_processes_take_different_ones(
+    engine: Engine, a_run: Run, take: Callable[..., list[str]]
+) -> None:
     low, high = a_run(priority=1), a_run(priority=-1)
-    item = Take(run_id=low, owner="w", lease_seconds=9, graph_ids=["echo"])
+    with engine.begin() as other:
+        assert runs.foremost(other, [high], graph_ids=["echo"]) == [high]
+
+        assert take(low) == [low]
+
+
+def test_take__all_that_wait_are_being_taken(engine: Engine, a_run: Run) -> None:
+    """The hint is offered again, for what other processes leave."""
+    run_id = a_run(priority=1)
+    item = Take(run_id=run_id, owner="w", lease_seconds=9, graph_ids=["echo"])
     with engine.begin() as other, engine.begin() as tx:
-        assert runs.claim(other, {high: new_id()}, owner="o", lease_seconds=9)[0]
+        assert runs.claim(other, {run_id: new_id()}, owner="o", lease_seconds=9)[0]
         results = Round(tx, [item], cache=checkpoints.Cache()).execute()
 
     assert isinstance(results[id(item)], Locked)

@@ -94,34 +94,40 @@ SELECT status, error, fence, thread_id::text
 
 -- name: foremost
 -- Where priorities decide: the runs that are to be claimed instead of the hinted ones, heads of idle threads, in the
--- order of their ranks. A hint then says that a run waits, not which one. Hinted runs without a rank count from when they
--- are due. Of very many runs that stand first and cannot start, because their threads are busy, some are looked at only.
+-- order of their ranks. A hint then says that a run waits, not which one. Locks their threads, so that two processes do
+-- not go for the same ones, and never waits. Hinted runs without a rank count from when they are due. Of very many runs
+-- that stand first and cannot start, because their threads are busy, some are looked at only.
+WITH front AS (
+    SELECT r.run_id, r.rank_at
+      FROM (SELECT run_id, thread_id, seq, rank_at
+              FROM run
+             WHERE status = 'pending'
+               AND rank_at IS NOT NULL
+               AND trial_seconds IS NULL
+               AND run_after <= (SELECT clock_timestamp())
+               AND graph_id = ANY(%(graph_ids)s::text[])
+             ORDER BY rank_at
+             LIMIT 1000) AS r
+      JOIN thread t ON t.thread_id = r.thread_id
+     WHERE NOT EXISTS (SELECT 1
+                         FROM run o
+                        WHERE o.thread_id = r.thread_id
+                          AND (o.status = 'running'
+                               OR (o.status = 'pending' AND o.seq < r.seq
+                                   AND (o.run_after <= clock_timestamp() OR o.attempt > 0))))
+     ORDER BY r.rank_at
+     LIMIT %(limit)s
+       FOR UPDATE OF t SKIP LOCKED
+)
 SELECT run_id::text
-  FROM (
-    (SELECT r.run_id, r.rank_at
-       FROM (SELECT run_id, thread_id, seq, rank_at
-               FROM run
-              WHERE status = 'pending'
-                AND rank_at IS NOT NULL
-                AND trial_seconds IS NULL
-                AND run_after <= (SELECT clock_timestamp())
-                AND graph_id = ANY(%(graph_ids)s::text[])
-              ORDER BY rank_at
-              LIMIT 1000) AS r
-      WHERE NOT EXISTS (SELECT 1
-                          FROM run o
-                         WHERE o.thread_id = r.thread_id
-                           AND (o.status = 'running'
-                                OR (o.status = 'pending' AND o.seq < r.seq
-                                    AND (o.run_after <= clock_timestamp() OR o.attempt > 0))))
-      ORDER BY r.rank_at
-      LIMIT %(limit)s)
-     UNION
-    SELECT run_id, coalesce(rank_at, run_after)
-      FROM run
-     WHERE run_id = ANY(%(hinted)s::uuid[])
-       AND status = 'pending'
-       AND trial_seconds IS NULL) AS found (run_id, rank)
+  FROM (SELECT run_id, rank_at
+          FROM front
+         UNION
+        SELECT run_id, coalesce(rank_at, run_after)
+          FROM run
+         WHERE run_id = ANY(%(hinted)s::uuid[])
+           AND status = 'pending'
+           AND trial_seconds IS NULL) AS found (run_id, rank)
  ORDER BY rank
  LIMIT %(limit)s
 
