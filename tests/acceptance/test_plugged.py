@@ -9,7 +9,7 @@ import pytest
 from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
-from acceptance.system import ANSWER_SECONDS, System, running, wait_for
+from acceptance.system import ANSWER_SECONDS, READY_SECONDS, System, running, wait_for
 
 PROJECT = Path(__file__).with_name("plugged")
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_plugged_in_stops_the_start(
     started = [system.start(each, TRELLIS_CONFIG=str(config)) for each in ("web", "worker")]
 
     for process in started:
-        assert process.ends() != 0
+        assert process.ends(seconds=READY_SECONDS) != 0
         assert f'"{key}.path": there is no file nowhere.py' in process.said()
 
 
