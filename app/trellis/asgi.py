@@ -17,6 +17,8 @@ from trellis.api import openapi
 from trellis.api.app import create_app
 from trellis.auth.build import check_exposure
 from trellis.bridge import Bridge
+from trellis.errors import ConfigError
+from trellis.graphs import own_store
 from trellis.runtime import Runtime
 from trellis.services import assistants
 from trellis.settings import Settings, load
@@ -45,8 +47,13 @@ def create(rt: Runtime) -> Site:
         rt.loop = asyncio.get_running_loop()
         rt.reader = Reader(rt.settings.redis_url, prefix=rt.settings.redis_key_prefix)
         greeting = asyncio.create_task(_ensure_assistants(rt))
-        async with site.lifespan():
-            yield
+        try:
+            async with _own_store(rt), site.lifespan():
+                yield
+        except ConfigError as error:
+            # uvicorn would say it at a level that is switched off.
+            telemetry.log().error(telemetry.WEB_FAILED, error=str(error))
+            raise
         greeting.cancel()
         await rt.reader.close()
         rt.close()
@@ -61,10 +68,32 @@ def create(rt: Runtime) -> Site:
         max_body_bytes=rt.settings.max_body_bytes,
     )
     site = Site(rt, flask, bridge, theirs)
-    rt.before_user_code = lambda: loopback.connect(loopback.Loopback(site))
+
+    def meet_user_code() -> None:
+        loopback.connect(loopback.Loopback(site))
+        rt.offer_cache()
+
+    rt.before_user_code = meet_user_code
     if theirs is not None or not rt.access.is_open:
         rt.before_user_code()
+    _ = rt.priority
     return site
+
+
+@asynccontextmanager
+async def _own_store(rt: Runtime) -> AsyncIterator[None]:
+    """Keep the operator's own store open. :raises ConfigError: it does not open."""
+    if rt.manifest.store.path is not None:
+        rt.before_user_code()
+    opened = await own_store.open_(rt.manifest)
+    if opened is None:
+        yield
+        return
+    rt.own_store = opened.store
+    try:
+        yield
+    finally:
+        await opened.close()
 
 
 async def _ensure_assistants(rt: Runtime) -> None:

@@ -8,6 +8,7 @@ TrellisError
 ├── NotFound              404
 ├── Conflict              409
 ├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
+├── StoreFailed           502  the operator's own store failed
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
@@ -76,6 +77,15 @@ class EmbeddingFailed(TrellisError):
 
     def __init__(self, how: str) -> None:
         super().__init__(f"The embedding function of the store {how}. The server's log says more.")
+
+
+class StoreFailed(TrellisError):
+    """The operator's own store failed. What it has done by then, only it knows."""
+
+    status = 502
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The store {how}. The server's log says more.")
 
 
 class Unavailable(TrellisError):

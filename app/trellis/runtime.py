@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -19,14 +20,19 @@ from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import Unavailable
+from trellis.graphs import priorities
 from trellis.graphs.manifest import Manifest, load
+from trellis.graphs.priorities import Hook
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
+    from langgraph.store.base import BaseStore
+
     from trellis.db.vectors import Index
+    from trellis.graphs.cache import Cache
     from trellis.graphs.registry import Registry
     from trellis.stream.reader import Reader
 
@@ -57,6 +63,8 @@ class Runtime:
     presence: Presence
     reader: Reader | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    cache: Cache | None = None  #: behind `langgraph_sdk.cache`
+    own_store: BaseStore | None = None  #: what `store.path` names, opened on the loop
     #: Those that have their default assistants: the first one gets them when the process starts.
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
     #: Called before the first graph is imported here: it may hold clients of this very process.
@@ -86,6 +94,24 @@ class Runtime:
             raise Unavailable("The server is starting. Try again.")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
+    def offer_cache(self) -> None:
+        """Have `langgraph_sdk.cache` work in this process, before user code asks for it."""
+        if self.cache is None:
+            from trellis.graphs import cache
+
+            self.cache = cache.install(self.settings)
+
+    @cached_property
+    def priority(self) -> Hook | None:
+        """
+        The operator's hook that decides the priority of threads, if there is one. Imports the user's code.
+
+        :raises ConfigError: it cannot be loaded.
+        """
+        if self.manifest.priority is not None:
+            self.before_user_code()
+        return priorities.load(self.manifest)
+
     @property
     def index(self) -> Index | None:
         """
@@ -104,6 +130,8 @@ class Runtime:
 
     def close(self) -> None:
         """Give connections back."""
+        if self.cache is not None:
+            self.cache.close()
         self.presence.close()
         self.engine.dispose()
         self.redis.close()

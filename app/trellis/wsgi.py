@@ -14,6 +14,7 @@ from trellis.api.bodies import AsyncBody
 from trellis.auth.build import check_exposure
 from trellis.bridge import dispatch
 from trellis.errors import ConfigError
+from trellis.graphs import own_store
 from trellis.services import assistants
 from trellis.settings import load
 from trellis.stream.reader import Reader
@@ -32,6 +33,10 @@ class Application:
         check_exposure(settings, rt.access)
         if rt.manifest.http.app or rt.manifest.http.mount_prefix:
             raise ConfigError('"http.app" and "http.mount_prefix" need ASGI: use `trellis web`')
+        rt.before_user_code = rt.offer_cache
+        if not rt.access.is_open or rt.manifest.store.path is not None:
+            rt.before_user_code()
+        _ = rt.priority
         self._rt = rt
         self._loop = rt.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)
@@ -39,6 +44,9 @@ class Application:
         self._reader = rt.reader = self._wait(
             _new_reader(settings.redis_url, settings.redis_key_prefix)
         )
+        self._own_store = self._wait(own_store.open_(rt.manifest))
+        if self._own_store is not None:
+            rt.own_store = self._own_store.store
         assistants.ensure_defaults(rt)
         self._flask = create_app(rt)
         atexit.register(self.close)
@@ -58,6 +66,8 @@ class Application:
         """End the streams, and give connections back."""
         atexit.unregister(self.close)
         self._wait(self._reader.close())
+        if self._own_store is not None:
+            self._wait(self._own_store.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langgraph_sdk.errors import BadRequestError, UnprocessableEntityError
 
-from acceptance.system import System, wait_for
+from acceptance.system import READY_SECONDS, System, wait_for
 
 
 @pytest.fixture
@@ -126,5 +126,5 @@ def test_worker__does_not_start_with_embeddings_that_do_not_load(
 
     worker = system.start("worker", TRELLIS_CONFIG=str(config))
 
-    assert worker.ends() == 2
+    assert worker.ends(seconds=READY_SECONDS) == 2
     assert '"store.index.embed": there is no file nowhere.py' in worker.said()

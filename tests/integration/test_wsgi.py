@@ -18,6 +18,13 @@ from trellis.stream import log
 
 PROJECT = Path(__file__).parent / "api" / "project" / "langgraph.json"
 
+OWN_MEMORY = """
+from langgraph.store.memory import InMemoryStore
+
+async def opened():
+    return InMemoryStore()
+"""
+
 
 class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
@@ -29,10 +36,23 @@ class Quiet(WSGIRequestHandler):
 
 
 @pytest.fixture
-def port(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The project; or one with a store of its own, if keys of langgraph.json are given."""
+    if not hasattr(request, "param"):
+        return PROJECT
+    (tmp_path / "own_memory.py").write_text(OWN_MEMORY)
+    config = tmp_path / "langgraph.json"
+    config.write_bytes(orjson.dumps({"graphs": {"g": "./g.py:g"}, **request.param}))
+    return config
+
+
+@pytest.fixture
+def port(
+    database_url: str, redis_url: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[int]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("TRELLIS_CONFIG", str(PROJECT))
+    monkeypatch.setenv("TRELLIS_CONFIG", str(config))
     sys.modules.pop("trellis.wsgi", None)
     from trellis.wsgi import app
 
@@ -86,3 +106,12 @@ def test_stream__head_has_no_body(port: int, stream: str) -> None:
 
     assert response.status == 200
     assert response.read() == b""
+
+
+@pytest.mark.parametrize("config", [{"store": {"path": "./own_memory.py:opened"}}], indirect=True)
+def test_own_store(port: int) -> None:
+    item = {"namespace": ["a"], "key": "k", "value": {"v": 1}}
+
+    assert ask(port, "PUT", "/store/items", item).status == 204
+    answer = orjson.loads(ask(port, "GET", "/store/items?namespace=a&key=k").read())
+    assert answer["value"] == {"v": 1}

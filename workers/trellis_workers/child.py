@@ -53,6 +53,7 @@ def main(token: str, descriptor: int, ward: Ward) -> int:
         warnings.simplefilter("ignore", SecurityWarning)
         host = build(settings, owner=owner(os.getpid(), token))
         _ = host.registry.trusted
+        _ = host.rt.priority
     except TrellisError as error:
         print(f"trellis worker: {error}", file=sys.stderr)
         return CANNOT_START

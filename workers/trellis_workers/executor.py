@@ -40,8 +40,6 @@ from trellis_workers.resumption import ResumptionSaver
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
-#: How long the store waits for a database out of reach, in seconds. A lease does not last much longer.
-_PATIENCE = 10.0
 
 
 def _future() -> asyncio.Future[None]:
@@ -93,6 +91,8 @@ class Executor:
         """`worn` is called after the last run that this process is to execute, if there is such a limit."""
         self._ward = ward
         self._host = host
+        is_ordered = host.rt.priority is not None and ward is Ward.OPEN
+        self._ordered = tuple(host.manifest.graphs) if is_ordered else ()
         self._worn = worn
         self._executed = 0
         self._executing = 0
@@ -171,6 +171,7 @@ class Executor:
             owner=self._host.owner,
             lease_seconds=lease,
             ward=self._ward,
+            graph_ids=self._ordered,
         )
         taken: Taken | None = await self._host.writer.do(take)
         return taken
@@ -273,9 +274,7 @@ class Executor:
         # Clients that its nodes make work on the data of the same tenant.
         caller.set(Principal(tenant_id=run.tenant_id))
         config = driver.client_config(run)
-        store = host.store(run.tenant_id).guarded(
-            partial(runs.fence, claim=claim), patience_seconds=_PATIENCE
-        )
+        store = host.store(run.tenant_id, partial(runs.fence, claim=claim))
 
         def send(name: str, data: Any) -> None:
             if not attempt.over:

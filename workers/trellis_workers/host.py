@@ -12,20 +12,23 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from langgraph.store.base import BaseStore
 from sqlalchemy import Engine
 
 from trellis import loopback
 from trellis.auth.access import Open
 from trellis.db.checkpoints import Cache
 from trellis.db.engine import new_engine
-from trellis.db.store import PostgresStore, ttl_config
+from trellis.db.store import Guard, PostgresStore, ttl_config
 from trellis.db.vectors import Index
 from trellis.db.writer import Writer
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.runs import Lease
-from trellis.graphs import embeddings
+from trellis.domain.store import check_tenant
+from trellis.graphs import embeddings, own_store
 from trellis.graphs.manifest import Manifest, load
+from trellis.graphs.own_store import Opened
 from trellis.graphs.registry import Registry
 from trellis.loopback import OnDemand
 from trellis.runtime import Runtime
@@ -38,6 +41,8 @@ from trellis_workers.maintenance.deliverer import Deliverer
 
 T = TypeVar("T")
 
+#: How long a run's store waits for a database out of reach, in seconds. A lease does not last much longer.
+_PATIENCE = 10.0
 #: A loop that does not answer for this long is blocked by somebody's code, and said so.
 _BLOCKED_SECONDS = 1.0
 
@@ -64,18 +69,29 @@ class Host:
     deliverer: Deliverer
     loop: asyncio.AbstractEventLoop
     owner: str
+    opened: Opened | None  #: the operator's own store
     serdes: dict[str, Any] = field(default_factory=dict)
     draining: threading.Event = field(default_factory=threading.Event)
 
-    def store(self, tenant_id: str) -> PostgresStore:
-        """The long-term memory of a tenant. Cheap: one is made for each use."""
-        return PostgresStore(
+    def store(self, tenant_id: str, guard: Guard | None = None) -> BaseStore:
+        """
+        The long-term memory of a tenant, for one who may write as long as the guard lets it. Cheap.
+
+        A store of the operator's own is outside of Postgres, where no guard reaches: it is lent as it is.
+
+        :raises NotSupported: it is, and knows no tenants.
+        """
+        if self.rt.own_store is not None:
+            check_tenant(tenant_id)
+            return self.rt.own_store
+        store = PostgresStore(
             self.engine,
             tenant_id,
             ttl=ttl_config(self.manifest.store.ttl),
             index=self.index,
             executor=self.store_threads,
         )
+        return store.guarded(guard, patience_seconds=_PATIENCE) if guard else store
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the process's loop from a slot's thread."""
@@ -103,7 +119,11 @@ def build(settings: Settings, *, owner: str) -> Host:
         announcer=Announcer(redis, key_prefix=settings.redis_key_prefix),
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),
         presence=Presence(engine),
+        loop=loop,
     )
+    rt.offer_cache()
+    opened = _on(loop, own_store.open_(manifest))
+    rt.own_store = api.own_store = opened.store if opened else None
     return Host(
         rt=rt,
         settings=settings,
@@ -124,6 +144,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         deliverer=Deliverer(engine, replace(manifest.webhooks, secrets=settings.webhook_secrets)),
         loop=loop,
         owner=owner,
+        opened=opened,
     )
 
 
@@ -142,6 +163,10 @@ def close(host: Host) -> None:
     """Commit and send what is queued, then let go of every connection."""
     _on(host.loop, host.loopback.close())
     _on(host.loop, host.events.close())
+    if host.opened is not None:
+        _on(host.loop, host.opened.close())
+    if host.rt.cache is not None:
+        host.rt.cache.close()
     host.keeper.close()
     host.deliverer.close()
     host.writer.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from flask import Blueprint, Response, request
 from msgspec import UNSET
@@ -13,6 +13,7 @@ from trellis.api.schemas import StoreDelete, StoreNamespaces, StorePut, StoreSea
 from trellis.errors import BadRequest, Invalid
 from trellis.services import store
 from trellis.services.store import Listing, Put, Search
+from trellis.stream import encoder
 
 blueprint = Blueprint("store", __name__)
 
@@ -47,7 +48,7 @@ def get() -> Response:
     found = store.get(
         rt(), tenant_id(), namespace, key, refresh_ttl=body.flag_or_none("refresh_ttl")
     )
-    return wire.answer(found and wire.item(found))
+    return _answer(found and wire.item(found))
 
 
 @blueprint.delete("/store/items")
@@ -75,7 +76,7 @@ def search() -> Response:
             refresh_ttl=wanted.refresh_ttl,
         ),
     )
-    return wire.answer({"items": [{**wire.item(each), "score": each.score} for each in found]})
+    return _answer({"items": [{**wire.item(each), "score": each.score} for each in found]})
 
 
 @blueprint.post("/store/namespaces")
@@ -94,6 +95,11 @@ def namespaces() -> Response:
         ),
     )
     return wire.answer({"namespaces": found})
+
+
+def _answer(data: Any) -> Response:
+    """Items of an operator's own store may hold what JSON cannot say."""
+    return wire.raw_answer(encoder.dumps(data))
 
 
 def _index(given: bool | list[str] | None) -> Literal[False] | list[str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trellis import telemetry
@@ -11,6 +11,7 @@ from trellis.auth.access import Access, Open
 from trellis.auth.builtin import BuiltIn
 from trellis.auth.cache import Cache
 from trellis.auth.keys import ApiKey
+from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import ConfigError, GraphLoadError
 from trellis.graphs import loader
 from trellis.graphs.manifest import GraphSpec, Manifest
@@ -36,6 +37,7 @@ def build(settings: Settings, manifest: Manifest) -> Access:
         return _custom(settings, manifest)
     if not api_keys and rules is None:
         return Open()
+    _check_tenants(settings, manifest, api_keys)
     return _built_in(settings, api_keys)
 
 
@@ -57,6 +59,17 @@ def check_exposure(settings: Settings, access: Access) -> None:
             f"{settings.host} can be reached from other machines, and nobody would be asked who they are. "
             'Set TRELLIS_API_KEYS (`trellis api-key NAME` makes a key), TRELLIS_JWT_*, or "auth.path" in '
             "langgraph.json; or TRELLIS_ALLOW_UNAUTHENTICATED=1 if something in front of it asks"
+        )
+
+
+def _check_tenants(settings: Settings, manifest: Manifest, api_keys: Sequence[ApiKey]) -> None:
+    """The operator's own store knows no tenants, and would show each of them what is the others'."""
+    tenants = {key.tenant_id for key in api_keys} - {DEFAULT_TENANT}
+    claim = (settings.jwt or {}).get("tenant_claim")
+    if manifest.store.path is not None and (tenants or claim):
+        raise ConfigError(
+            '"store.path" and tenants (in TRELLIS_API_KEYS, or by TRELLIS_JWT_TENANT_CLAIM): a store of your own '
+            "knows none, so that they would see what is each other's. Give each tenant a server, or remove the key"
         )
 
 

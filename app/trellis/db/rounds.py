@@ -25,6 +25,8 @@ class Take:
     owner: str
     lease_seconds: float
     ward: Ward = Ward.OPEN  #: take nothing of another
+    graph_ids: Sequence[str] = ()  #: instead of the hinted run, the first in line of these
+    among: Sequence[str] = ()  #: what an earlier try may have claimed instead
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
 
@@ -211,7 +213,8 @@ class Round:
             return
         before = self._taken_before([item for item in items if item.retried])
         hints = {item.run_id: item.claim_id for item in items if item.claim_id not in before}
-        claimed, locked = self._claim(hints, items[0]) if hints else ([], False)
+        claim = self._claim_foremost if items[0].graph_ids else self._claim
+        claimed, locked = claim(hints, items) if hints else ([], False)
         stored = self._latest([*before.values(), *claimed])
         spare = iter(claimed)
         for item in items:
@@ -219,7 +222,10 @@ class Round:
             taken = Taken(run, stored.get(run.claim.thread_id)) if run else None
             self.results[id(item)] = Locked() if taken is None and locked else taken
 
-    def _claim(self, hints: dict[str, str], first: Take) -> tuple[list[runs.Claimed], bool]:
+    def _claim(
+        self, hints: dict[str, str], items: Sequence[Take]
+    ) -> tuple[list[runs.Claimed], bool]:
+        first = items[0]
         return runs.claim(
             self.tx,
             hints,
@@ -228,10 +234,22 @@ class Round:
             ward=first.ward,
         )
 
+    def _claim_foremost(
+        self, hints: dict[str, str], items: Sequence[Take]
+    ) -> tuple[list[runs.Claimed], bool]:
+        """Each hint for the next in line. Those that another process has taken meanwhile are made up for."""
+        found = runs.foremost(self.tx, list(hints), graph_ids=items[0].graph_ids)
+        for item in items:
+            item.among = found
+        claimed, _ = self._claim(dict(zip(found, hints.values(), strict=False)), items)
+        return claimed, len(claimed) < len(found)
+
     def _taken_before(self, items: Sequence[Take]) -> dict[str, runs.Claimed]:
         if not items:
             return {}
-        return runs.claimed_before(self.tx, {item.run_id: item.claim_id for item in items})
+        hints = {item.run_id: item.claim_id for item in items}
+        among = {run_id for item in items for run_id in item.among}
+        return runs.claimed_before(self.tx, hints, among=among)
 
     def _latest(self, claimed: Sequence[runs.Claimed]) -> dict[str, checkpoints.Stored | None]:
         """Read each thread's newest checkpoint with the claim: it saves the graph a round of its own."""

@@ -5,7 +5,7 @@ Lock order everywhere: thread, then run (run-protocol §3). Time is the database
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from trellis.db import checkpoints, dead_letters, queries
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.domain.multitask import Action, ended_by
+from trellis.domain.priorities import STEP_MINUTES
 from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
 from trellis.domain.ttl import Ttl
 from trellis.errors import Fenced
@@ -87,7 +88,8 @@ def enqueue_with_thread(
 def _encoded(run: Mapping[str, Any]) -> dict[str, Any]:
     columns = ("metadata", "kwargs", "thread_metadata", "thread_config")
     encoded = {name: _json(run[name]) for name in columns}
-    return {"webhook": run["kwargs"].get("webhook"), **run, **encoded}
+    known = {"webhook": run["kwargs"].get("webhook"), "priority": None, "step": STEP_MINUTES}
+    return {**known, **run, **encoded}
 
 
 def get(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> Row | None:
@@ -146,9 +148,17 @@ def claim(
     return [_claimed(row) for row in rows], len(threads) < len(hints)
 
 
-def claimed_before(tx: Tx, hints: Mapping[str, str]) -> dict[str, Claimed]:
-    """{claim_id: run} of the claims that a lost answer hides (race 8)."""
-    rows = _rows(tx, "claimed_before", run_ids=list(hints), claim_ids=list(hints.values()))
+def foremost(tx: Tx, hinted: Sequence[str], *, graph_ids: Sequence[str]) -> list[str]:
+    """As many runs as are hinted, or fewer: those of these graphs that are first in line. Locks their threads."""
+    rows = _rows(tx, "foremost", hinted=list(hinted), graph_ids=list(graph_ids), limit=len(hinted))
+    return [row["run_id"] for row in rows]
+
+
+def claimed_before(
+    tx: Tx, hints: Mapping[str, str], *, among: Iterable[str] = ()
+) -> dict[str, Claimed]:
+    """{claim_id: run} of the claims that a lost answer hides (race 8), of the hinted runs and `among` others."""
+    rows = _rows(tx, "claimed_before", run_ids=[*hints, *among], claim_ids=list(hints.values()))
     return {row["claim_id"]: _claimed(row) for row in rows}
 
 

@@ -42,4 +42,5 @@ class NewRun:
     stamp: Mapping[str, Any] = field(default_factory=dict)  #: metadata of a thread made for the run
     request_id: str = ""  #: becomes `configurable.langgraph_request_id`
     thread_metadata: Mapping[str, Any] = field(default_factory=dict)  #: for a thread made for it
+    priority: int | None = None  #: of its thread, if that has none yet
     cron_id: str | None = None  #: becomes `configurable.cron_id`

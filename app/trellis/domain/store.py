@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trellis.errors import BadRequest, Invalid
+from trellis.domain.access import DEFAULT_TENANT
+from trellis.errors import BadRequest, Invalid, NotSupported
 
 Namespace = tuple[str, ...]
 
@@ -42,6 +43,21 @@ class StoreSettings:
 
     ttl: StoreTtl = field(default_factory=StoreTtl)
     index: StoreIndex | None = None
+    path: str | None = (
+        None  #: of a store of the operator's own, which has life times and an index of its own
+    )
+
+
+def check_tenant(tenant_id: str) -> None:
+    """
+    Refuse a store of the operator's own, which knows no tenants, to all tenants but the only one that most servers have.
+
+    :raises NotSupported: what to do.
+    """
+    if tenant_id != DEFAULT_TENANT:
+        raise NotSupported(
+            'The store of this server is its operator\'s own ("store.path"), and knows no tenants.'
+        )
 
 
 def check_labels(namespace: Sequence[str]) -> None:

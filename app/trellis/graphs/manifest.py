@@ -18,6 +18,7 @@ from trellis.domain.webhooks import Webhooks
 from trellis.errors import ConfigError
 from trellis.graphs import auth, checkpointers, encryption, http, stores, ttl, webhooks
 from trellis.graphs.auth import AuthConfig
+from trellis.graphs.options import checked
 
 FILE_NAME = "langgraph.json"
 
@@ -51,7 +52,7 @@ KNOWN_KEYS = frozenset(
 )
 
 #: Known, but nothing in this version does what they ask for.
-_WITHOUT_EFFECT = ("priority", "ui", "ui_config")
+_WITHOUT_EFFECT = ("ui", "ui_config")
 _JAVASCRIPT = (".ts", ".tsx", ".mts", ".cts", ".js", ".jsx", ".mjs", ".cjs")
 _TARGET = '"path/to/file.py:variable" or "module.name:variable"'
 
@@ -93,6 +94,7 @@ class Manifest:
     thread_ttl: ThreadTtl = field(default_factory=ThreadTtl)
     store: StoreSettings = field(default_factory=StoreSettings)
     checkpointer: CheckpointerSettings = field(default_factory=CheckpointerSettings)
+    priority: str | None = None  #: where the hook is that decides the priority of threads
     warnings: tuple[str, ...] = ()
 
 
@@ -124,8 +126,9 @@ def load(path: Path | None = None) -> Manifest:
             str(path), raw.get("webhooks"), http=raw.get("http"), environ=environ
         ),
         thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
-        store=stores.parse(str(path), raw.get("store")),
+        store=_store(path, raw.get("store")),
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
+        priority=_priority(path, raw.get("priority")),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_idle_keys(raw)),
     )
 
@@ -141,6 +144,21 @@ def _http(path: Path, raw: object) -> HttpConfig:
     found = http.parse(str(path), raw, mount_prefix=os.environ.get("MOUNT_PREFIX", ""))
     if found.app is not None:
         _check_target(f'{path}: "http.app"', found.app)
+    return found
+
+
+def _store(path: Path, raw: object) -> StoreSettings:
+    found = stores.parse(str(path), raw)
+    if found.path is not None:
+        _check_target(f'{path}: "store.path"', found.path)
+    return found
+
+
+def _priority(path: Path, raw: object) -> str | None:
+    takes = (f"a text: {_TARGET}", lambda value: isinstance(value, str))
+    found: str | None = checked(f'{path}: "priority"', raw, {"path": takes}).get("path")
+    if found is not None:
+        _check_target(f'{path}: "priority.path"', found)
     return found
 
 

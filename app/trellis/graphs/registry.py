@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from trellis.errors import GraphLoadError, NotFound
 from trellis.graphs import loader, trusted
+from trellis.graphs.entering import enter, in_thread, is_generator
 from trellis.graphs.manifest import GraphSpec, Manifest
 
 # Imported where needed, not here: the web process starts without langgraph.
@@ -172,7 +173,7 @@ class Registry:
         failure: BaseException | None = None
         try:
             async with AsyncExitStack() as stack:
-                graph = _as_graph(graph_id, await _enter(await _call(loaded.graph, told), stack))
+                graph = _as_graph(graph_id, await enter(await _call(loaded.graph, told), stack))
                 try:
                     yield graph
                 except BaseException as error:
@@ -251,7 +252,7 @@ def _kind_of(value: Any) -> Kind:
 
 
 def _kind_of_factory(value: Any) -> Kind:
-    if _is_generator(value):
+    if is_generator(value):
         raise TypeError("it is a generator; decorate it with @contextlib.asynccontextmanager")
     if inspect.isclass(value):
         if hasattr(value, "__aenter__") or hasattr(value, "__enter__"):
@@ -261,11 +262,7 @@ def _kind_of_factory(value: Any) -> Kind:
         raise TypeError(f"it is of type {type(value).__name__}, {_NEITHER}")
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
         return Kind.ASYNC_FACTORY
-    return Kind.CONTEXT_MANAGER if _is_generator(inspect.unwrap(value)) else Kind.FACTORY
-
-
-def _is_generator(value: object) -> bool:
-    return inspect.isasyncgenfunction(value) or inspect.isgeneratorfunction(value)
+    return Kind.CONTEXT_MANAGER if is_generator(inspect.unwrap(value)) else Kind.FACTORY
 
 
 def _as_graph(graph_id: str, value: Any) -> Graph:
@@ -377,7 +374,7 @@ async def _call(factory: Factory, told: Mapping[str, Any]) -> Any:
     args = [value for want, value in values if want.positional]
     kwargs = {want.name: value for want, value in values if not want.positional}
     if factory.blocking:
-        return await _in_thread(lambda: factory.function(*args, **kwargs))
+        return await in_thread(lambda: factory.function(*args, **kwargs))
     return factory.function(*args, **kwargs)
 
 
@@ -386,27 +383,3 @@ def _value(want: Wanted, value: Any) -> Any:
     if want.context_type is not None and isinstance(context, dict):
         return dataclasses.replace(value, context=want.context_type(**context))
     return value
-
-
-async def _enter(made: Any, stack: AsyncExitStack) -> Any:
-    if inspect.isawaitable(made):
-        made = await made
-    if hasattr(made, "__aenter__"):
-        return await stack.enter_async_context(made)
-    if hasattr(made, "__enter__"):
-        entered = await _in_thread(made.__enter__)
-        stack.push_async_exit(lambda *raised: _in_thread(lambda: made.__exit__(*raised)))
-        return entered
-    return made
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    return await asyncio.to_thread(_without_stop_iteration, function)
-
-
-def _without_stop_iteration(function: Callable[[], Any]) -> Any:
-    # A future cannot carry StopIteration: whoever awaits it would wait for ever (Python < 3.12).
-    try:
-        return function()
-    except StopIteration as error:
-        raise RuntimeError("the factory raised StopIteration") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from trellis.domain.store import MAX_TTL_MINUTES, StoreIndex, StoreSettings, StoreTtl
 from trellis.errors import ConfigError
+from trellis.graphs.auth import TARGET
 from trellis.graphs.options import Rule, an_object, checked, is_number, is_texts, is_whole
 
 _MINUTES: Rule = (
@@ -44,14 +45,23 @@ def parse(where: str, raw: object) -> StoreSettings:
     at = f'{where}: "store'
     known = an_object(f'{at}"', raw, ("index", "ttl", "path"))
     if known.get("path") is not None:
-        raise ConfigError(
-            f'{at}.path": a store of your own is not supported: it knows neither tenants nor which attempt '
-            "at a run still counts. Remove the key; the store is in Postgres."
-        )
+        return _own(at, known)
     return StoreSettings(
         ttl=_ttl(checked(f'{at}.ttl"', known.get("ttl"), _TTL)),
         index=_index(at, checked(f'{at}.index"', known.get("index"), _INDEX)),
     )
+
+
+def _own(at: str, known: Mapping[str, Any]) -> StoreSettings:
+    if not isinstance(known["path"], str):
+        raise ConfigError(f'{at}.path" takes a text: {TARGET}')
+    for key in ("index", "ttl"):
+        if known.get(key):
+            raise ConfigError(
+                f'{at}.{key}" is for the store in Postgres, not for one of your own ("store.path"): '
+                "remove it, and give it to your store where you make it"
+            )
+    return StoreSettings(path=known["path"])
 
 
 def _ttl(given: Mapping[str, Any]) -> StoreTtl:

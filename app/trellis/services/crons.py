@@ -200,6 +200,7 @@ def _accept(rt: Runtime, tx: Tx, row: Row, *, tick: datetime | None) -> Accepted
         thread_metadata={} if row["thread_id"] else row["metadata"],
         cron_id=row["cron_id"],
     )
+    [new] = runs.prioritised(rt, row["tenant_id"], row["thread_id"], [new])
     run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
     rows.stamp(tx, row["cron_id"], run["run_id"], tick=tick)
     return run, new, stopped

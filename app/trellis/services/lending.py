@@ -12,6 +12,7 @@ from trellis.db.checkpoints import DirectBackend
 from trellis.db.engine import is_of_database
 from trellis.domain.access import caller
 from trellis.domain.failures import describe
+from trellis.domain.store import check_tenant
 from trellis.errors import BadRequest, TrellisError, Unavailable
 from trellis.runtime import Runtime
 from trellis.telemetry import STATE_REFUSED, log
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 if TYPE_CHECKING:
     from langgraph.pregel import Pregel
+    from langgraph.store.base import BaseStore
     from langgraph_sdk.runtime import AccessContext
 
     from trellis.graphs.registry import Registry
@@ -69,13 +71,26 @@ async def _lend(
     try:
         registry = await asyncio.to_thread(_import_langgraph, rt)
         lent = registry.open(
-            graph_id, config=config, access_context=access_context, user=caller.get().user
+            graph_id,
+            config=config,
+            access_context=access_context,
+            user=caller.get().user,
+            store=_own_store(rt),
         )
         async with lent as graph:
-            return await _used(graph_id, use, _equipped(graph, backend, trusted=registry.trusted))
+            equipped = _equipped(graph, backend, trusted=registry.trusted)
+            equipped.store = _own_store(rt) or equipped.store
+            return await _used(graph_id, use, equipped)
     finally:
         # In a thread: a query that was given up may still be running.
         await asyncio.to_thread(backend.close)
+
+
+def _own_store(rt: Runtime) -> BaseStore | None:
+    """The operator's own store, for conditional edges and factories. :raises NotSupported: it knows no tenants."""
+    if rt.own_store is not None:
+        check_tenant(caller.get().tenant_id)
+    return rt.own_store
 
 
 async def _used(graph_id: str, use: Use[T], graph: Graph) -> T:

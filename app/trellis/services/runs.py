@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from trellis.db import assistants as assistant_rows
@@ -21,7 +22,7 @@ from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunState, RunStatus
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
-from trellis.services import cancel, idempotency, webhooks
+from trellis.services import cancel, idempotency, priorities, webhooks
 from trellis.stream import encoder
 
 RunRow = Mapping[str, Any]
@@ -37,6 +38,7 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
     :raises NotFound: there is no such thread or assistant.
     """
     webhooks.check(rt.manifest.webhooks, [new.webhook])
+    [new] = prioritised(rt, tenant_id, thread_id, [new])
     if thread_id is not None and new.multitask_strategy != Strategy.ENQUEUE:
         return _create_alone(rt, tenant_id, thread_id, new)
     with rt.autocommit.connect() as tx:
@@ -56,6 +58,7 @@ def _create_alone(rt: Runtime, tenant_id: str, thread_id: str, new: NewRun) -> R
 def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> Sequence[RunRow]:
     """Accept stateless runs, all or none."""
     webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
+    news = prioritised(rt, tenant_id, None, news)
     with rt.engine.begin() as tx:
         runs = [_accept_stateless(rt, tx, tenant_id, new) for new in news]
     for run, new in zip(runs, news, strict=True):
@@ -73,6 +76,7 @@ def create_once(
     :raises Conflict: the key stands for another request.
     """
     webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
+    news = prioritised(rt, tenant_id, thread_id, news)
     stopped: list[Stopped] = []
 
     def make(tx: Tx) -> list[RunRow]:
@@ -85,6 +89,41 @@ def create_once(
         for run, new, ended in zip(runs, news, stopped, strict=True):
             tell(rt, run, new, ended)
     return runs, is_replay
+
+
+def prioritised(
+    rt: Runtime, tenant_id: str, thread_id: str | None, news: Sequence[NewRun]
+) -> Sequence[NewRun]:
+    """The runs with what the operator's hook says of their threads, where there is one."""
+    if rt.priority is None:
+        return news
+    with rt.autocommit.connect() as tx:
+        contexts = [_priority_context(rt, tx, tenant_id, thread_id, new) for new in news]
+    found = priorities.ask(rt, tenant_id, contexts)
+    return [replace(new, priority=each) for new, each in zip(news, found, strict=True)]
+
+
+def _priority_context(
+    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun
+) -> Any:
+    """What the hook is told. None: the thread has its priority, or nothing can run, which others will say."""
+    try:
+        assistant_id = resolve_assistant(rt, tenant_id, new.assistant_id)
+        thread = thread_id and rows.subject(tx, tenant_id, thread_id, assistant_id=assistant_id)
+        if thread and thread["priority"] is not None:
+            return None
+        assistant = _assistant(rt, tx, tenant_id, new, None)
+    except (Invalid, NotFound):
+        return None
+    made = {**new.thread_metadata, **new.stamp}
+    metadata = thread["thread_metadata"] if thread else made
+    return priorities.context_of(
+        new,
+        assistant,
+        thread_id,
+        thread_metadata=metadata,
+        run_metadata=_metadata(new, assistant, metadata if thread_id else None),
+    )
 
 
 def tell(rt: Runtime, run: RunRow, new: NewRun, stopped: Stopped) -> None:
@@ -231,15 +270,7 @@ def _compose(
 ) -> dict[str, Any]:
     """The run as it will be stored: assistant, thread (None: stateless) and request merged, our own keys added."""
     run_id = new_id()
-    stateful = (
-        {} if thread_metadata is None else {**thread_metadata, "graph_id": assistant["graph_id"]}
-    )
-    metadata = {
-        **assistant["metadata"],
-        **stateful,
-        "assistant_id": assistant["assistant_id"],
-        **new.metadata,
-    }
+    metadata = _metadata(new, assistant, thread_metadata)
     config = merge_config(
         assistant["config"],
         mirrored(new.config, new.context),
@@ -271,10 +302,26 @@ def _compose(
         "kwargs": kwargs,
         "multitask_strategy": new.multitask_strategy,
         "after_seconds": new.after_seconds,
+        "priority": new.priority,
         "timeout_seconds": rt.settings.run_timeout_seconds,
         "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
         "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
         "thread_config": _thread_config(assistant, config),
+    }
+
+
+def _metadata(
+    new: NewRun, assistant: RunRow, thread_metadata: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The run's metadata; thread_metadata None: it is stateless."""
+    stateful = (
+        {} if thread_metadata is None else {**thread_metadata, "graph_id": assistant["graph_id"]}
+    )
+    return {
+        **assistant["metadata"],
+        **stateful,
+        "assistant_id": assistant["assistant_id"],
+        **new.metadata,
     }
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from trellis.domain.store import Namespace, check_labels, check_place
+from trellis.domain.store import Namespace, check_labels, check_place, check_tenant
+from trellis.errors import NotSupported
 from trellis.runtime import Runtime
 
 if TYPE_CHECKING:
-    from langgraph.store.base import Item, SearchItem
-
-    from trellis.db.store import PostgresStore
+    from langgraph.store.base import BaseStore, Item, SearchItem
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +58,10 @@ def put(rt: Runtime, tenant_id: str, wanted: Put) -> None:
     """
     check_place(wanted.namespace, wanted.key)
     ttl: dict[str, Any] = {"ttl": wanted.ttl_minutes} if wanted.is_ttl_given else {}
-    _store(rt, tenant_id).put(
-        wanted.namespace, wanted.key, dict(wanted.value), index=wanted.index, **ttl
-    )
+    store = _store(rt, tenant_id)
+    if wanted.ttl_minutes is not None and not store.supports_ttl:
+        raise NotSupported("ttl: the store of this server does not let items expire.")
+    store.put(wanted.namespace, wanted.key, dict(wanted.value), index=wanted.index, **ttl)
 
 
 def get(
@@ -119,7 +119,12 @@ def namespaces(rt: Runtime, tenant_id: str, wanted: Listing) -> Sequence[Namespa
     )
 
 
-def _store(rt: Runtime, tenant_id: str) -> PostgresStore:
+def _store(rt: Runtime, tenant_id: str) -> BaseStore:
+    if rt.own_store is not None:
+        from trellis.services.own_store import OwnStore
+
+        check_tenant(tenant_id)
+        return OwnStore(rt, rt.own_store)
     # langgraph is imported by the first request that needs the store, not by the start of the process.
     from trellis.db.store import PostgresStore, ttl_config
 

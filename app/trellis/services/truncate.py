@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trellis.db import truncate as rows
+from trellis.errors import NotSupported
 from trellis.runtime import Runtime
 from trellis.services.assistants import ensure_defaults
 
@@ -21,7 +22,13 @@ class Kinds:
 
 
 def truncate(rt: Runtime, tenant_id: str, kinds: Kinds) -> None:
-    """Delete everything of some kinds, in one transaction. Every graph has its default assistant again afterwards."""
+    """
+    Delete everything of some kinds, in one transaction. Every graph has its default assistant again afterwards.
+
+    :raises NotSupported: the store is the operator's own.
+    """
+    if kinds.store and rt.manifest.store.path is not None:
+        raise NotSupported('store: it is of your own ("store.path"), and only you can empty it.')
     with rt.engine.begin() as tx:
         thread_ids, running = rows.lock(tx, tenant_id)
         if kinds.runs or kinds.threads:

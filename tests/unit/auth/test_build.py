@@ -52,6 +52,21 @@ def test_build__code(tmp_path: Path) -> None:
     assert access.openapi == {"security": [{"x": []}]}
 
 
+@pytest.mark.parametrize("tenancy", ["keys", "claim"])
+def test_build__tenants_and_a_store_that_knows_none(tmp_path: Path, tenancy: str) -> None:
+    rules = {"issuer": "i", "audience": "a", "jwks": "keys.json", "tenant_claim": "org"}
+    settings = {
+        "keys": replace(SETTINGS, api_keys=keys.new("a", "acme")[1]),
+        "claim": replace(SETTINGS, jwt=rules),
+    }
+    path = tmp_path / "langgraph.json"
+    path.write_text('{"graphs": {"a": "./a.py:graph"}, "store": {"path": "./s.py:store"}}')
+
+    with pytest.raises(ConfigError, match=r'"store\.path" and tenants'):
+        build(settings[tenancy], manifest.load(path))
+    assert isinstance(build(replace(SETTINGS, api_keys=ENTRY), manifest.load(path)), BuiltIn)
+
+
 def test_build__both(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="only one"):
         build(replace(SETTINGS, api_keys=ENTRY), project(tmp_path, {"path": "./security.py:mine"}))

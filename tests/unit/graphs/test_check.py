@@ -95,6 +95,8 @@ def test_run__in_a_terminal_without_check_marks(
             {"serde": {"allowed_msgpack_modules": [["agent", "Order"]]}},
             "has no 'Order'",
         ),
+        ("store", {"path": "./agent.py:memory"}, "has no 'memory'"),
+        ("priority", {"path": "./agent.py:hook"}, "has no 'hook'"),
     ],
 )
 def test_run__what_else_langgraph_json_names(

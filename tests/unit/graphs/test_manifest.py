@@ -88,11 +88,11 @@ def test_load__an_unknown_key_is_said(tmp_path: Path) -> None:
 
 
 def test_load__a_key_without_effect_is_said(tmp_path: Path) -> None:
-    raw = {"graphs": {"a": "a.py:g"}, "priority": {"path": "./p.py:priority"}, "ui": {}}
+    raw = {"graphs": {"a": "a.py:g"}, "ui": {"chat": "./chat.tsx"}, "ui_config": {}}
 
     loaded = manifests.load(written(tmp_path, raw))
 
-    assert loaded.warnings == ('"priority" has no effect in this version',)
+    assert loaded.warnings == ('"ui" has no effect in this version',)
 
 
 def test_load__a_missing_folder_is_said(tmp_path: Path) -> None:

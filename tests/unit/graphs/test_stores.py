@@ -31,6 +31,12 @@ def test_parse() -> None:
     )
 
 
+def test_parse__of_your_own() -> None:
+    raw = {"path": "./s.py:store", "ttl": {}, "index": None}
+
+    assert stores.parse("langgraph.json", raw) == StoreSettings(path="./s.py:store")
+
+
 INDEX = {"embed": "openai:text-embedding-3-small", "dims": 1536}
 
 
@@ -39,7 +45,9 @@ INDEX = {"embed": "openai:text-embedding-3-small", "dims": 1536}
     [
         ([], '"store" takes an object'),
         ({"indx": {}}, 'unknown key "indx". It takes: index, ttl, path'),
-        ({"path": "./s.py:store"}, '"store.path": a store of your own is not supported'),
+        ({"path": 5}, '"store.path" takes a text: "path/to/file.py:variable"'),
+        ({"path": "./s.py:s", "ttl": {"default_ttl": 1}}, '"store.ttl" is for the store in'),
+        ({"path": "./s.py:s", "index": {"dims": 1}}, '"store.index" is for the store in'),
         ({"ttl": 5}, '"store.ttl" takes an object'),
         ({"ttl": {"default_ttl": 0}}, '"store.ttl.default_ttl" takes a number of minutes'),
         ({"ttl": {"default_ttl": True}}, '"store.ttl.default_ttl" takes a number of minutes'),

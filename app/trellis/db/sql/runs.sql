@@ -1,6 +1,6 @@
 -- name: subject
 -- The thread a run is asked for on, and the assistant that is to run.
-SELECT t.thread_id::text, t.metadata AS thread_metadata,
+SELECT t.thread_id::text, t.metadata AS thread_metadata, t.priority,
        a.assistant_id::text, a.graph_id, a.config, a.context, a.metadata
   FROM thread t
   LEFT JOIN assistant a ON a.assistant_id = %(assistant_id)s::uuid AND a.tenant_id = %(tenant_id)s
@@ -23,17 +23,19 @@ WITH busy AS (
            status = 'busy',
            metadata = metadata || %(thread_metadata)s::jsonb,
            config = %(thread_config)s::jsonb,
+           priority = coalesce(priority, %(priority)s::smallint),
            updated_at = clock_timestamp()
      WHERE thread_id = %(thread_id)s::uuid
        AND tenant_id = %(tenant_id)s
        AND NOT temporary
-    RETURNING thread_id
+    RETURNING thread_id, priority
 )
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
-                 run_after, timeout_seconds, hinted_at, webhook)
+                 run_after, timeout_seconds, hinted_at, webhook, priority, rank_at)
 SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
        %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
-       %(timeout_seconds)s, clock_timestamp(), %(webhook)s
+       %(timeout_seconds)s, clock_timestamp(), %(webhook)s, coalesce(priority, 0),
+       clock_timestamp() + %(after_seconds)s * interval '1 second' + priority * %(step)s * interval '1 minute'
   FROM busy
 RETURNING created_at, updated_at
 
@@ -41,18 +43,20 @@ RETURNING created_at, updated_at
 -- Accept a run on a thread made for it: by if_not_exists=create, or (temporary) for a stateless run. No row means
 -- that there is a thread with this id.
 WITH made AS (
-    INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary, ttl_strategy, ttl_minutes, expires_at)
+    INSERT INTO thread (thread_id, tenant_id, status, metadata, config, temporary, priority, ttl_strategy, ttl_minutes,
+                        expires_at)
     VALUES (%(thread_id)s::uuid, %(tenant_id)s, 'busy', %(thread_metadata)s::jsonb, %(thread_config)s::jsonb,
-            %(temporary)s, %(ttl_strategy)s, %(ttl_minutes)s::float8,
+            %(temporary)s, %(priority)s::smallint, %(ttl_strategy)s, %(ttl_minutes)s::float8,
             clock_timestamp() + %(ttl_minutes)s::float8 * interval '1 minute')
         ON CONFLICT (thread_id) DO NOTHING
-    RETURNING thread_id
+    RETURNING thread_id, priority
 )
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
-                 run_after, timeout_seconds, hinted_at, webhook)
+                 run_after, timeout_seconds, hinted_at, webhook, priority, rank_at)
 SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
        %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
-       %(timeout_seconds)s, clock_timestamp(), %(webhook)s
+       %(timeout_seconds)s, clock_timestamp(), %(webhook)s, coalesce(priority, 0),
+       clock_timestamp() + %(after_seconds)s * interval '1 second' + priority * %(step)s * interval '1 minute'
   FROM made
 RETURNING created_at, updated_at
 
@@ -87,6 +91,45 @@ OFFSET %(offset)s
 SELECT status, error, fence, thread_id::text
   FROM run
  WHERE run_id = %(run_id)s::uuid
+
+-- name: foremost
+-- Where priorities decide: the runs that are to be claimed instead of the hinted ones, heads of idle threads, in the
+-- order of their ranks. A hint then says that a run waits, not which one. Locks their threads, so that two processes do
+-- not go for the same ones, and never waits. Hinted runs without a rank count from when they are due. Of very many runs
+-- that stand first and cannot start, because their threads are busy, some are looked at only.
+WITH front AS (
+    SELECT r.run_id, r.rank_at
+      FROM (SELECT run_id, thread_id, seq, rank_at
+              FROM run
+             WHERE status = 'pending'
+               AND rank_at IS NOT NULL
+               AND trial_seconds IS NULL
+               AND run_after <= (SELECT clock_timestamp())
+               AND graph_id = ANY(%(graph_ids)s::text[])
+             ORDER BY rank_at
+             LIMIT 1000) AS r
+      JOIN thread t ON t.thread_id = r.thread_id
+     WHERE NOT EXISTS (SELECT 1
+                         FROM run o
+                        WHERE o.thread_id = r.thread_id
+                          AND (o.status = 'running'
+                               OR (o.status = 'pending' AND o.seq < r.seq
+                                   AND (o.run_after <= clock_timestamp() OR o.attempt > 0))))
+     ORDER BY r.rank_at
+     LIMIT %(limit)s
+       FOR UPDATE OF t SKIP LOCKED
+)
+SELECT run_id::text
+  FROM (SELECT run_id, rank_at
+          FROM front
+         UNION
+        SELECT run_id, coalesce(rank_at, run_after)
+          FROM run
+         WHERE run_id = ANY(%(hinted)s::uuid[])
+           AND status = 'pending'
+           AND trial_seconds IS NULL) AS found (run_id, rank)
+ ORDER BY rank
+ LIMIT %(limit)s
 
 -- name: lock_claimable
 -- First half of a claim. SKIP LOCKED: a claim never waits, so it is never part of a deadlock; a thread that is
