@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
+
 from acceptance.course import Course
 
 HI = {"messages": [("user", "hi")]}
@@ -122,6 +124,102 @@ def test_debug(client: Any, thread_id: str) -> None:
     assert last["checkpoint"] == state["checkpoint"]
     assert last["parent_checkpoint"] == state["parent_checkpoint"]
     assert parts[1].data["payload"]["parent_checkpoint"] is None
+
+
+def called(name: str, **args: Any) -> dict[str, Any]:
+    return {"messages": [], "calls": [{"name": name, "args": args, "id": "call-1"}]}
+
+
+def test_tools(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(thread_id, "tooled", input=called("count", upto=2), stream_mode="tools")
+    )
+
+    assert names(parts) == ["metadata"] + ["tools"] * 4
+    assert {(part.data["toolCallId"], part.data["name"]) for part in parts[1:]} == {
+        ("call-1", "count")
+    }
+    shown = [(part.data["event"], *list(part.data.values())[3:]) for part in parts[1:4]]
+    assert shown == [
+        ("on_tool_start", {"upto": 2}),
+        ("on_tool_event", 1),
+        ("on_tool_event", 2),
+    ]
+    end = parts[4].data
+    assert (end["event"], end["output"]["content"]) == ("on_tool_end", "counted to 2")
+
+
+def test_tools__while_they_are_at_work(sdk: Any, thread_id: str, course: Course) -> None:
+    asked = called("count", upto=1, folder=str(course.folder), hold=True)
+    parts = sdk.runs.stream(thread_id, "tooled", input=asked, stream_mode="tools")
+
+    before = [next(parts) for _ in range(3)]
+    course.open("count")
+
+    assert [part.data.get("event") for part in before] == [None, "on_tool_start", "on_tool_event"]
+    assert [part.data["event"] for part in parts] == ["on_tool_end"]
+
+
+def test_tools__one_that_fails(sdk: Any, thread_id: str) -> None:
+    parts = list(sdk.runs.stream(thread_id, "tooled", input=called("stumble"), stream_mode="tools"))
+
+    assert names(parts) == ["metadata", "tools", "tools", "error"]
+    assert parts[2].data == {
+        "event": "on_tool_error",
+        "toolCallId": "call-1",
+        "name": "stumble",
+        "error": "stumbled",
+    }
+
+
+@pytest.mark.parametrize("subgraphs", [False, True])
+def test_lifecycle(sdk: Any, thread_id: str, subgraphs: bool) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id,
+            "tooled",
+            input=called("consult", question="why"),
+            stream_mode="lifecycle",
+            stream_subgraphs=subgraphs,
+        )
+    )
+
+    [place] = {name.partition("|")[2] for name in names(parts[1:])}
+    assert place.startswith("tools:")
+    assert names(parts[1:]) == [f"lifecycle|{place}"] * 2
+    assert [part.data for part in parts[1:]] == [
+        {"event": event, "namespace": [place], "tool_call_id": "call-1"}
+        for event in ("started", "completed")
+    ]
+
+
+def test_lifecycle__changes_nothing_of_other_modes(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id,
+            "nested_chat",
+            input=HI,
+            stream_mode=["updates", "messages-tuple", "lifecycle"],
+        )
+    )
+
+    shown = [name.partition("|")[0] for name in names(parts)]
+    assert shown == [
+        "metadata",
+        "lifecycle",
+        "messages",
+        "messages",
+        "updates",
+        "lifecycle",
+    ]
+
+
+def test_lifecycle__of_a_question(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(thread_id, "nested_question", input={"value": "v"}, stream_mode="lifecycle")
+    )
+
+    assert [part.data["event"] for part in parts[1:]] == ["started", "interrupted"]
 
 
 def test_several_modes__in_the_order_of_production(client: Any, thread_id: str) -> None:

@@ -25,9 +25,11 @@ STREAM_MODES = (
     "tasks",
     "checkpoints",
     "debug",
+    "tools",
+    "lifecycle",
 )
 #: Modes that clients know and this version does not produce.
-_LATER_MODES = ("events", "tools", "lifecycle")
+_LATER_MODES = ("events",)
 
 
 def on_thread(create: RunCreate, request_id: str) -> NewRun:

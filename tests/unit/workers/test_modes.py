@@ -58,3 +58,32 @@ def test_events__a_whole_message_is_complete():
     events = list(Translator(["messages"]).events((), "messages", (AIMessage("x", id="m"), META)))
 
     assert [name for name, _ in events] == ["messages/metadata", "messages/complete"]
+
+
+def test_native_modes__lifecycle_is_made_of_tasks():
+    assert native_modes(["lifecycle", "custom"]) == ["tasks", "tools", "custom", "values"]
+    assert native_modes(["lifecycle", "custom"], subgraphs=False) == ["tasks", "tools", "values"]
+
+
+def test_events__only_the_tools_that_were_asked_for():
+    start = {"event": "tool-started", "tool_call_id": "c", "tool_name": "t", "input": {}}
+
+    assert list(Translator(["lifecycle"]).events((), "tools", start)) == []
+
+
+def test_events__tools_are_named_each_time():
+    translator = Translator(["tools"])
+    payloads = [
+        {"event": "tool-started", "tool_call_id": "c", "tool_name": "t", "input": {"x": 1}},
+        {"event": "tool-output-delta", "tool_call_id": "c", "delta": 2},
+        {"event": "tool-error", "tool_call_id": "c", "message": "boom"},
+    ]
+
+    events = [event for each in payloads for event in translator.events(("s:1",), "tools", each)]
+
+    call = {"toolCallId": "c", "name": "t"}
+    assert events == [
+        ("tools|s:1", {"event": "on_tool_start", **call, "input": {"x": 1}}),
+        ("tools|s:1", {"event": "on_tool_event", **call, "data": 2}),
+        ("tools|s:1", {"event": "on_tool_error", **call, "error": "boom"}),
+    ]
