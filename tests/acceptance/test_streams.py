@@ -126,6 +126,115 @@ def test_debug(client: Any, thread_id: str) -> None:
     assert parts[1].data["payload"]["parent_checkpoint"] is None
 
 
+def test_events(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "chat", input=HI, stream_mode="events"))
+
+    assert {*names(parts[1:])} == {"events"}
+    events = [part.data for part in parts[1:]]
+    shown = [(event["event"], event["name"]) for event in events]
+    tokens = [("on_chat_model_stream", "FakeListChatModel")] * len(ANSWER)
+    assert shown == [
+        ("on_chain_start", "chat"),
+        ("on_chain_start", "answer"),
+        ("on_chat_model_start", "FakeListChatModel"),
+        *tokens,
+        ("on_chat_model_end", "FakeListChatModel"),
+        ("on_chain_stream", "answer"),
+        ("on_chain_end", "answer"),
+        ("on_chain_start", "sign"),
+        ("on_chain_stream", "sign"),
+        ("on_chain_end", "sign"),
+        ("on_chain_end", "chat"),
+    ]
+    run_id = parts[0].data["run_id"]
+    assert [event["parent_ids"][:1] for event in events] == [
+        [],
+        *[[run_id]] * (len(events) - 2),
+        [],
+    ]
+    assert events[0]["run_id"] == run_id
+    assert events[0]["data"] == {"input": {"messages": [["user", "hi"]]}}
+    assert events[3]["data"]["chunk"]["content"] == ANSWER[0]
+    assert events[3]["metadata"]["langgraph_node"] == "answer"
+    assert events[-1]["data"]["output"]["messages"][-1]["content"] == SIGNATURE
+
+
+def test_events__among_other_modes(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id,
+            "nested_chat",
+            input=HI,
+            stream_mode=["events", "updates", "values", "messages-tuple", "lifecycle"],
+            stream_subgraphs=True,
+        )
+    )
+
+    named = names(parts)
+    [place] = {name.partition("|")[2] for name in named if "|" in name}
+    shown = [
+        part.data["event"] if part.event == "events" else part.event.partition("|")[0]
+        for part in parts
+        if part.event.partition("|")[0] != "messages"
+    ]
+    tokens = shown.count("on_chat_model_stream")
+    assert named.count(f"messages|{place}") == tokens + 1 == len(ANSWER) + 1
+    assert [name for name in shown if name[:3] != "on_"] == [
+        *("metadata", "values", "lifecycle", "values"),
+        *("updates", "values") * 2,
+        *("updates", "lifecycle", "values"),
+    ]
+    # Bare, whatever graph they come from: they say it themselves.
+    assert {part.data["name"] for part in parts if part.event == "events"} >= {"child", "answer"}
+    assert shown.index("on_chain_start") < shown.index("lifecycle")
+    assert shown[-1] == "on_chain_end"
+
+
+def test_events__of_a_run_that_fails(sdk: Any, thread_id: str, course: Course) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id, "failing", input=course.input(), stream_mode=["events", "values"]
+        )
+    )
+
+    assert parts[-1].event == "error"
+    assert parts[-1].data == {"error": "ValueError", "message": "boom"}
+    assert names(parts).count("values") == 2
+
+
+def test_events__of_a_question(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(thread_id, "hitl", input={"value": "v"}, stream_mode=["events", "values"])
+    )
+    answered = list(
+        sdk.runs.stream(
+            thread_id, "hitl", command={"resume": "yes"}, stream_mode=["events", "values"]
+        )
+    )
+
+    asked = [part.data for part in parts if part.event == "values"][-1]
+    assert asked["__interrupt__"][0]["value"]["question"] == "approve?"
+    assert [part.data for part in answered if part.event == "values"][-1]["answer"] == "yes"
+
+
+def test_command(client: Any, thread_id: str, course: Course) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id, "handing", input=course.input(), stream_mode=["updates", "values"]
+        )
+    )
+
+    assert names(parts) == ["metadata", "values", "updates", "values", "command"]
+    assert parts[-1].data == {
+        "graph": "__parent__",
+        "update": {"log": ["handed"]},
+        "resume": None,
+        "goto": "taken",
+    }
+    assert client.runs.get(thread_id, parts[0].data["run_id"])["status"] == "success"
+    assert client.threads.get(thread_id)["status"] == "idle"
+
+
 def called(name: str, **args: Any) -> dict[str, Any]:
     return {"messages": [], "calls": [{"name": name, "args": args, "id": "call-1"}]}
 

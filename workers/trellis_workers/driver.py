@@ -12,7 +12,7 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import CONFIG_KEY_RESUMING
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
@@ -114,7 +114,7 @@ async def drive(
     run: Claimed,
     *,
     head: Stored | None,
-    send: modes.Send,
+    send: modes.Emit,
     seen: Callable[[Any], None],
     control: RunControl,
 ) -> Driven:
@@ -137,6 +137,11 @@ async def drive(
                 seen(values)
                 # Parallel tasks pause one by one, and what ends after them says nothing of it.
                 paused |= isinstance(values, Mapping) and "__interrupt__" in values
+    except ParentCommand as handed:
+        # For whoever called this graph as a node of its own; to this graph it is the end.
+        modes.forward(translator.handed_over(handed.args[0]), send)
+        ended = outcome.of_success(next_nodes=(), interrupts={})
+        return Driven(ended, None if values is _NOTHING else values)
     except Exception as error:
         if not isinstance(error, GraphBubbleUp):
             modes.forward(translator.end("failed", error), send)
@@ -165,7 +170,8 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
         config = lifecycle.watched(config)
     asks = continues(run) and _answers_by_id(run)
     answered = await cast("Saver", graph.checkpointer).answered() if asks else ()
-    stream = graph.astream(
+    stream = graph.astream_events if "events" in asked else graph.astream
+    async for chunk in stream(
         start_of(run, answered=answered),
         cast("RunnableConfig", config),
         context=context_of(graph, kwargs.get("context")),
@@ -175,9 +181,8 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
         interrupt_before=kwargs["interrupt_before"],
         interrupt_after=kwargs["interrupt_after"],
         control=control,
-    )
-    async for chunk in stream:
-        yield chunk if subgraphs else ((), *chunk)
+    ):
+        yield modes.unpacked(chunk, run_id=run.claim.run_id, subgraphs=subgraphs)
 
 
 def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:

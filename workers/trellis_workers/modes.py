@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
+from langgraph.types import Command, Send
 
 from trellis_workers.lifecycle import Below, Lifecycle, Notice, Written
 
@@ -29,10 +30,11 @@ _PROMPT = frozenset({"tools", "lifecycle"})
 _PLACE = ("checkpoint_id", "thread_id", "checkpoint_ns", "checkpoint_map")
 
 Event = tuple[str, Any]
-Send = Callable[[str, Any], None]
+Chunk = tuple[Sequence[str], str, Any]
+Emit = Callable[[str, Any], None]
 
 
-def forward(events: Iterable[Event], send: Send) -> None:
+def forward(events: Iterable[Event], send: Emit) -> None:
     """Send events, in their order."""
     for name, data in events:
         send(name, data)
@@ -56,6 +58,15 @@ def native_modes(asked: Sequence[str], *, subgraphs: bool = True) -> list[str]:
     return list(dict.fromkeys([*native, "values"]))
 
 
+def unpacked(chunk: Any, *, run_id: str, subgraphs: bool) -> Chunk:
+    """What LangGraph yields, in one form: its chunk as it is, within an event, or an event as such."""
+    if isinstance(chunk, Mapping):
+        if chunk["event"] != "on_chain_stream" or chunk["run_id"] != run_id:
+            return (), "events", chunk
+        chunk = chunk["data"]["chunk"]
+    return chunk if subgraphs else ((), *chunk)
+
+
 def _debug(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """A checkpoint says also where it stands, as it does in a thread's state."""
     if event["type"] != "checkpoint":
@@ -73,6 +84,12 @@ def _place(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     configurable = config["configurable"]
     return {key: configurable[key] for key in _PLACE if key in configurable}
+
+
+def _goto(goto: Any) -> Any:
+    if isinstance(goto, Send):
+        return {"node": goto.node, "input": goto.arg}
+    return goto if isinstance(goto, str) else [_goto(each) for each in goto]
 
 
 def _suffix(namespace: Sequence[str]) -> str:
@@ -114,6 +131,21 @@ class Translator:
     def end(self, event: str, error: BaseException | None = None) -> Iterator[Event]:
         """The events of the run's end: `event` says how subgraphs end that were still running."""
         yield from _lifecycle(self._lifecycle.of_end(event, error))
+
+    def handed_over(self, command: Command[Any]) -> Iterator[Event]:
+        """The events of an end that leaves the rest to the graph that called this one."""
+        yield from self.end("completed")
+        # LangGraph has resolved what it was sent to, and above this graph nothing has a name.
+        graph = command.graph or Command.PARENT
+        yield (
+            "command",
+            {
+                "graph": graph,
+                "update": command.update,
+                "resume": command.resume,
+                "goto": _goto(command.goto),
+            },
+        )
 
     def _plain(self, mode: str, payload: Any) -> Iterator[Event]:
         if mode == "messages":
