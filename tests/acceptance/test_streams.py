@@ -453,3 +453,13 @@ def test_join_stream__replays_a_resumable_run(client: Any, thread_id: str, cours
     assert again == parts
     assert rest == parts[4:]
     assert updates == [part for part in parts if part.event == "updates"]
+
+
+def test_join_stream__replays_a_failure(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "failing", input={}, stream_resumable=True))
+    run_id = parts[0].data["run_id"]
+
+    again = list(client.runs.join_stream(thread_id, run_id, last_event_id="-1"))
+
+    assert parts[-1].event == "error"
+    assert again == parts
