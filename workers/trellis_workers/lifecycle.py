@@ -113,7 +113,7 @@ class Lifecycle:
         if "result" in task:
             yield from self._ended(place, task)
             return
-        if (call := _tool_call(task["input"])) is not None:
+        if (call := _tool_call(task.get("input"))) is not None:
             self._calls[task["id"]] = call
         yield from self.of_graph(place)
 
@@ -132,20 +132,25 @@ class Lifecycle:
         ]
         for place, each in closed:
             del self._open[place]
-            yield place, _notice(_event(task), place, each, task["error"])
+            yield place, _notice(_event(task), place, each, task.get("error"))
 
 
 def _event(task: Mapping[str, Any]) -> str:
-    if task["interrupts"]:
+    if task.get("interrupts"):
         return "interrupted"
-    return "failed" if task["error"] else "completed"
+    return "failed" if task.get("error") else "completed"
 
 
-def _notice(
-    event: str, place: Namespace, each: _Open, error: BaseException | None = None
-) -> dict[str, Any]:
-    failure = {} if error is None else {"error": describe(error)}
+def _notice(event: str, place: Namespace, each: _Open, error: object = None) -> dict[str, Any]:
+    failure = {} if error is None else {"error": _described(error)}
     return {"event": event, "namespace": list(place), **each.cause, **failure}
+
+
+def _described(error: object) -> dict[str, str]:
+    """An error as clients see it. Of a graph on another server there is only the text."""
+    if isinstance(error, BaseException):
+        return describe(error)
+    return {"error": "RemoteException", "message": str(error)}
 
 
 def _owner(place: Namespace) -> tuple[Namespace, str] | None:

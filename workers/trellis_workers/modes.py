@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import BaseMessage, BaseMessageChunk, message_chunk_to_message
+from langchain_core.messages import (
+    AIMessageChunk,
+    BaseMessage,
+    BaseMessageChunk,
+    convert_to_messages,
+    message_chunk_to_message,
+)
 from langgraph.types import Command, Send
 
 from trellis_workers.lifecycle import Below, Lifecycle, Notice, Written
@@ -86,6 +92,13 @@ def _place(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: configurable[key] for key in _PLACE if key in configurable}
 
 
+def _message(told: Mapping[str, Any]) -> BaseMessage:
+    """A message that a graph on another server has sent."""
+    if told["type"] == "AIMessageChunk":
+        return AIMessageChunk.model_validate(told)
+    return convert_to_messages([dict(told)])[0]
+
+
 def _goto(goto: Any) -> Any:
     if isinstance(goto, Send):
         return {"node": goto.node, "input": goto.arg}
@@ -158,8 +171,10 @@ class Translator:
             return self._tool(payload)
         return _debug(payload) if mode == "debug" else payload
 
-    def _tool(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def _tool(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """What happens to a tool call, in the client's words, and with the tool's name each time."""
+        if payload["event"] not in _TOOL_EVENTS:
+            return payload  # a graph on another server has said so already
         event, field, shown = _TOOL_EVENTS[payload["event"]]
         call_id: str = payload["tool_call_id"]
         name = self._tools.setdefault(call_id, payload.get("tool_name", ""))
@@ -173,8 +188,9 @@ class Translator:
         if "messages" in self._asked:
             yield from self._accumulated(*payload)
 
-    def _accumulated(self, message: BaseMessage, metadata: Mapping[str, Any]) -> Iterator[Event]:
+    def _accumulated(self, told: Any, metadata: Mapping[str, Any]) -> Iterator[Event]:
         """Each token as the message so far; a message that came whole, once and complete."""
+        message = told if isinstance(told, BaseMessage) else _message(told)
         key = message.id or ""
         if key not in self._partial:
             yield "messages/metadata", {key: {"metadata": metadata}}

@@ -152,6 +152,16 @@ def test_lifecycle__tool_call(given: Any, call: str | None) -> None:
     assert notice.get("tool_call_id") == call
 
 
+def test_lifecycle__of_a_graph_on_another_server() -> None:
+    found = Lifecycle()
+    [*found.of_graph(("remote:1",))]
+
+    [(_, notice)] = found.of_task((), {"id": "1", "result": {}, "error": "ValueError('boom')"})
+
+    assert notice["event"] == "failed"
+    assert notice["error"] == {"error": "RemoteException", "message": "ValueError('boom')"}
+
+
 def test_of_end__says_why() -> None:
     found = Lifecycle()
     [*found.of_graph(("sub:1",))]

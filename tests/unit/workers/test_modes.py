@@ -54,10 +54,34 @@ def test_events__messages_accumulate():
     assert {type(data[0]) for _, data in events[1:]} == {AIMessage}
 
 
+def test_events__messages_of_another_server():
+    translator = Translator(["messages"])
+    told = [AIMessageChunk("hel", id="m"), AIMessageChunk("lo", id="m"), AIMessage("x", id="n")]
+
+    events = [
+        event
+        for message in told
+        for event in translator.events(("remote:1",), "messages", [message.model_dump(), META])
+    ]
+
+    shown = [(name.partition("|")[0], data[0]) for name, data in events if "metadata" not in name]
+    assert [(name, message.content) for name, message in shown] == [
+        ("messages/partial", "hel"),
+        ("messages/partial", "hello"),
+        ("messages/complete", "x"),
+    ]
+
+
 def test_events__a_whole_message_is_complete():
     events = list(Translator(["messages"]).events((), "messages", (AIMessage("x", id="m"), META)))
 
     assert [name for name, _ in events] == ["messages/metadata", "messages/complete"]
+
+
+def test_events__tools_of_another_server():
+    told = {"event": "on_tool_start", "toolCallId": "c", "name": "t", "input": {}}
+
+    assert list(Translator(["tools"]).events((), "tools", told)) == [("tools", told)]
 
 
 def test_native_modes__lifecycle_is_made_of_tasks():
