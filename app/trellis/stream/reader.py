@@ -39,7 +39,9 @@ from trellis.stream.mux import Mux
 
 __all__ = ["Beat", "End", "Event", "Gap", "Item", "Reader", "Shows", "Status", "Timing"]
 
-_PAGE = 500
+#: Entries of a page: few at first, then as many as the client may have lying here by their size.
+_FIRST_PAGE = 16
+_LARGEST_PAGE = 500
 _CONNECTIONS = 8
 _REDIS_ERRORS = (RedisError, OSError)
 
@@ -82,6 +84,7 @@ class _Follower:
     ahead: bool = False  #: has read further than its feed
     buffer: list[Item] = field(default_factory=list)
     buffered_bytes: int = 0
+    page: int = _FIRST_PAGE
     silent_since: float = 0.0
     heard: bool = False  #: anything at all
     shows: Shows | None = None  #: None: everything
@@ -394,15 +397,20 @@ class Reader:
             entries = await self._range("XREVRANGE", key, "+", "-", "COUNT", 1)
             items = _from_now(follower.position, entries)
         elif after != "0":
-            entries = await self._range("XRANGE", key, after, "+", "COUNT", _PAGE)
+            entries = await self._range("XRANGE", key, after, "+", "COUNT", follower.page)
             items = _from_id(follower.position, entries, after)
         else:
             start = b"(" + follower.position.id
-            entries = await self._range("XRANGE", key, start, "+", "COUNT", _PAGE)
+            entries = await self._range("XRANGE", key, start, "+", "COUNT", follower.page)
             items = follower.position.advance(entries)
         follower.after = "0"
-        follower.put(items, size(items))
-        return len(entries) < _PAGE
+        held, complete = size(items), len(entries) < follower.page
+        follower.put(items, held)
+        if held:
+            # Two at the least: the first may be one that the client has.
+            fitting = self._timing.max_bytes * len(items) // held
+            follower.page = min(max(fitting, 2), _LARGEST_PAGE)
+        return complete
 
     async def _range(self, *command: str | bytes | int) -> list[Entry]:
         async with self._turns:
