@@ -13,12 +13,13 @@ ARGS ?=
 JOBS ?= 3
 SEEDS ?= 20
 RUNS ?= 10000
+STREAMS ?= 4000
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check bench plans chaos soak clean
+.PHONY: help install dev demo test check bench bench-streams plans chaos soak clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*##\(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-9s", $$2; $$1 = $$2 = ""; print }'
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-14s", $$2; $$1 = $$2 = ""; print }'
 
 install: $(STAMP)  ## Make .venv with the pinned versions
 	@echo "Installed in $(VENV). Next: make dev, make demo, make test"
@@ -41,6 +42,10 @@ check: $(STAMP)  ## Lint, types, import rules, unit tests
 
 bench: $(STAMP)  ## Measure, and print one table
 	@$(PYTHON) tests/benchmarks/bench.py $(ARGS)
+
+bench-streams: $(STAMP)  ## Measure the streams only (STREAMS=4000)
+	@$(PYTHON) tests/benchmarks/bench.py --scenario first-event,burst,tokens,open \
+	  --streams $(STREAMS) $(ARGS)
 
 chaos: $(STAMP)  ## Kill processes and cut connections while runs go on (SEEDS=20 RUNS=10000)
 	@SEEDS=$(SEEDS) RUNS=$(RUNS) $(PYTHON) -m pytest tests/chaos \

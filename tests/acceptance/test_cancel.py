@@ -213,8 +213,18 @@ def test_cancel__unknown_action(server: System, thread_id: str, hold: Any, cours
     course.open("two")
 
 
-@pytest.mark.parametrize("assistant", ["nested_steps", "steps"])
-@pytest.mark.parametrize("subgraphs", [False, True])
+@pytest.mark.parametrize(
+    ("assistant", "subgraphs", "mode", "action"),
+    [
+        ("nested_steps", False, "updates", "interrupt"),
+        ("nested_steps", True, "updates", "interrupt"),
+        ("nested_steps", True, "events", "interrupt"),
+        ("nested_steps", False, "lifecycle", "interrupt"),
+        ("steps", False, "updates", "interrupt"),
+        ("steps", False, "events", "rollback"),
+        ("steps", False, "updates", "rollback"),
+    ],
+)
 def test_cancel__streams_just_close(
     server: System,
     client: Any,
@@ -223,11 +233,13 @@ def test_cancel__streams_just_close(
     clients: ThreadPoolExecutor,
     assistant: str,
     subgraphs: bool,
+    mode: str,
+    action: Any,
 ) -> None:
     body = {
         "assistant_id": assistant,
         "input": course.input(hold=("two",)),
-        "stream_mode": ["updates", "values"],
+        "stream_mode": [mode, "values"],
         "stream_subgraphs": subgraphs,
     }
     with server.open("POST", f"/threads/{thread_id}/runs/stream", body) as response:
@@ -235,12 +247,13 @@ def test_cancel__streams_just_close(
         reading = clients.submit(read, response)
         course.wait_until_notes(">two")
 
-        client.runs.cancel(thread_id, run_id, wait=True)
+        client.runs.cancel(thread_id, run_id, wait=True, action=action)
 
-        events = [event for event, _, _ in frames(reading.result(10))]
-    assert "error" not in events
+        events = [event.partition("|")[0] for event, _, _ in frames(reading.result(10))]
+    assert {*events} == {"metadata", "values", mode}
     assert events.count("metadata") == 1
-    assert status(client, thread_id, run_id) == "interrupted"
+    if action == "interrupt":
+        assert status(client, thread_id, run_id) == "interrupted"
 
 
 def test_cancel__who_waits_gets_the_values_so_far(

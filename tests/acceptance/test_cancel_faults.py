@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from acceptance.course import Course
+from acceptance.sse import frames
 from acceptance.system import System, running, wait_for
 from trellis.dev.embedded import start_valkey
 
@@ -20,7 +21,7 @@ CANCELLED = {
 def begin(system: System, course: Course, graph: str, at: str, hold: tuple[str, ...] = ()) -> str:
     """Start a run; returns its path when it stands in the given node."""
     thread_id = system.new_thread()
-    body = {"assistant_id": graph, "input": course.input(hold=hold)}
+    body = {"assistant_id": graph, "input": course.input(hold=hold), "stream_resumable": True}
     run = system.post(f"/threads/{thread_id}/runs", body)
     course.wait_until_notes(f">{at}")
     return f"/threads/{thread_id}/runs/{run['run_id']}"
@@ -94,5 +95,7 @@ def test_timeout(hasty: System, course: Course, graph: str, at: str, hold: tuple
 
     assert values["log"] == ["one"]
     assert is_over(hasty, path) == "timeout"
+    replayed = hasty.request("GET", f"{path}/stream", headers={"Last-Event-ID": "-1"})
+    assert [name for name, *_ in frames(replayed.body)] == ["metadata", "values", "values"]
     assert thread_of(hasty, path) == ("error", {"error": "TimeoutError", "message": ""})
     course.open(at)

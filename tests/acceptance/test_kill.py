@@ -30,7 +30,12 @@ def crash(
     victim = front.start_worker()
     waited = hold(front, clients, tmp_path_factory.mktemp("waited"))
     streamed = hold(
-        front, clients, tmp_path_factory.mktemp("streamed"), verb="stream", stream_mode="updates"
+        front,
+        clients,
+        tmp_path_factory.mktemp("streamed"),
+        verb="stream",
+        stream_mode="updates",
+        stream_resumable=True,
     )
     behind = {"assistant_id": "compiled", "input": {"said": []}}
     queued = front.post(f"/threads/{waited.thread_id}/runs", behind)["run_id"]
@@ -83,6 +88,16 @@ def test_the_stream_goes_on_with_the_next_attempt(crash: Crash) -> None:
         ("updates", {"two": {"log": ["two"]}}),
         ("updates", {"three": {"log": ["three"]}}),
     ]
+
+
+def test_the_stream_is_replayed_with_both_attempts(front: System, crash: Crash) -> None:
+    answer = crash.streamed.client.result()
+    path = answer.headers["location"]
+    told = frames(answer.body)
+
+    for at, last in [(0, "-1"), (2, told[1][2]), (4, told[3][2])]:
+        replayed = front.request("GET", path, headers={"Last-Event-ID": str(last)})
+        assert frames(replayed.body) == told[at:]
 
 
 def test_history_has_no_step_twice(front: System, crash: Crash) -> None:

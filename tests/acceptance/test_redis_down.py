@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis import Redis as Client
 
 from acceptance.course import Course
 from acceptance.sse import frames
@@ -79,6 +81,40 @@ def test_stream__ends_with_the_final_values(
         events = frames(first + response.read())
     assert events[0][0] == "metadata"
     assert (events[-1][0], events[-1][1]["log"]) == ("values", ALL)
+
+
+def test_flush__whoever_comes_back_is_told(system: System, redis: Redis, course: Course) -> None:
+    """Who was there misses nothing; who comes after gets the values of the moment."""
+    wait_until_well(system, course)
+    body = {
+        "assistant_id": "steps",
+        "input": course.input(hold=("two", "three")),
+        "stream_resumable": True,
+    }
+    with system.open("POST", f"/threads/{system.new_thread()}/runs/stream", body) as there:
+        path = there.getheader("Location")
+        first = b""
+        while first.count(b"event: values") < 2:
+            first += there.readline()
+        course.wait_until_notes(">two")
+
+        with closing(Client.from_url(redis.server.url)) as client:
+            client.flushall()
+        course.open("two")
+        course.wait_until_notes(">three")
+        back = {"Last-Event-ID": "-1"}
+        with system.open("GET", path, headers=back) as late, ThreadPoolExecutor() as pool:
+            head = b""
+            while b"event: values" not in head:
+                head += late.readline()
+            course.open("three")
+            reading = pool.submit(late.read)
+            rest = frames(first + there.read())
+            told = frames(head + reading.result())
+
+    assert [name for name, *_ in rest] == ["metadata"] + ["values"] * 4
+    assert [name for name, *_ in told] == ["gap", "values", "values"]
+    assert [data["log"] for _, data, _ in told[1:]] == [ALL[:2], ALL]
 
 
 def test_wait__begun_before(system: System, redis: Redis, course: Course) -> None:

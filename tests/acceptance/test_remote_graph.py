@@ -137,3 +137,17 @@ def test_subgraph__streams_into_the_local_graph(local: Any, config: Config) -> N
 
     inner = [update for namespace, update in chunks if namespace and "prepare" in update]
     assert inner == [{"prepare": {"log": ["prepare"]}}]
+
+
+def take(state: Conversation) -> Conversation:
+    return {"log": ["taken"]}
+
+
+def test_subgraph__hands_over_to_the_graph_above(remote: Any, config: Config) -> None:
+    inner = StateGraph(Conversation).add_node("remote", remote("handing"))
+    outer = StateGraph(Conversation).add_node("taken", take)
+    outer.add_node("inner", inner.add_edge(START, "remote").compile()).add_edge(START, "inner")
+
+    values = outer.compile(checkpointer=InMemorySaver()).invoke({"log": []}, config)
+
+    assert values == {"log": ["handed", "taken"]}

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
+
 from acceptance.course import Course
 
 HI = {"messages": [("user", "hi")]}
@@ -122,6 +124,211 @@ def test_debug(client: Any, thread_id: str) -> None:
     assert last["checkpoint"] == state["checkpoint"]
     assert last["parent_checkpoint"] == state["parent_checkpoint"]
     assert parts[1].data["payload"]["parent_checkpoint"] is None
+
+
+def test_events(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "chat", input=HI, stream_mode="events"))
+
+    assert {*names(parts[1:])} == {"events"}
+    events = [part.data for part in parts[1:]]
+    shown = [(event["event"], event["name"]) for event in events]
+    tokens = [("on_chat_model_stream", "FakeListChatModel")] * len(ANSWER)
+    assert shown == [
+        ("on_chain_start", "chat"),
+        ("on_chain_start", "answer"),
+        ("on_chat_model_start", "FakeListChatModel"),
+        *tokens,
+        ("on_chat_model_end", "FakeListChatModel"),
+        ("on_chain_stream", "answer"),
+        ("on_chain_end", "answer"),
+        ("on_chain_start", "sign"),
+        ("on_chain_stream", "sign"),
+        ("on_chain_end", "sign"),
+        ("on_chain_end", "chat"),
+    ]
+    run_id = parts[0].data["run_id"]
+    assert [event["parent_ids"][:1] for event in events] == [
+        [],
+        *[[run_id]] * (len(events) - 2),
+        [],
+    ]
+    assert events[0]["run_id"] == run_id
+    assert events[0]["data"] == {"input": {"messages": [["user", "hi"]]}}
+    assert events[3]["data"]["chunk"]["content"] == ANSWER[0]
+    assert events[3]["metadata"]["langgraph_node"] == "answer"
+    assert events[-1]["data"]["output"]["messages"][-1]["content"] == SIGNATURE
+
+
+def test_events__among_other_modes(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id,
+            "nested_chat",
+            input=HI,
+            stream_mode=["events", "updates", "values", "messages-tuple", "lifecycle"],
+            stream_subgraphs=True,
+        )
+    )
+
+    named = names(parts)
+    [place] = {name.partition("|")[2] for name in named if "|" in name}
+    shown = [
+        part.data["event"] if part.event == "events" else part.event.partition("|")[0]
+        for part in parts
+        if part.event.partition("|")[0] != "messages"
+    ]
+    tokens = shown.count("on_chat_model_stream")
+    assert named.count(f"messages|{place}") == tokens + 1 == len(ANSWER) + 1
+    assert [name for name in shown if name[:3] != "on_"] == [
+        *("metadata", "values", "lifecycle", "values"),
+        *("updates", "values") * 2,
+        *("updates", "lifecycle", "values"),
+    ]
+    # Bare, whatever graph they come from: they say it themselves.
+    assert {part.data["name"] for part in parts if part.event == "events"} >= {"child", "answer"}
+    assert shown.index("on_chain_start") < shown.index("lifecycle")
+    assert shown[-1] == "on_chain_end"
+
+
+def test_events__of_a_run_that_fails(sdk: Any, thread_id: str, course: Course) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id, "failing", input=course.input(), stream_mode=["events", "values"]
+        )
+    )
+
+    assert parts[-1].event == "error"
+    assert parts[-1].data == {"error": "ValueError", "message": "boom"}
+    assert names(parts).count("values") == 2
+
+
+def test_events__of_a_question(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(thread_id, "hitl", input={"value": "v"}, stream_mode=["events", "values"])
+    )
+    answered = list(
+        sdk.runs.stream(
+            thread_id, "hitl", command={"resume": "yes"}, stream_mode=["events", "values"]
+        )
+    )
+
+    asked = [part.data for part in parts if part.event == "values"][-1]
+    assert asked["__interrupt__"][0]["value"]["question"] == "approve?"
+    assert [part.data for part in answered if part.event == "values"][-1]["answer"] == "yes"
+
+
+def test_command(client: Any, thread_id: str, course: Course) -> None:
+    parts = list(
+        client.runs.stream(
+            thread_id, "handing", input=course.input(), stream_mode=["updates", "values"]
+        )
+    )
+
+    assert names(parts) == ["metadata", "values", "updates", "values", "command"]
+    assert parts[-1].data == {
+        "graph": "__parent__",
+        "update": {"log": ["handed"]},
+        "resume": None,
+        "goto": "taken",
+    }
+    assert client.runs.get(thread_id, parts[0].data["run_id"])["status"] == "success"
+    assert client.threads.get(thread_id)["status"] == "idle"
+
+
+def called(name: str, **args: Any) -> dict[str, Any]:
+    return {"messages": [], "calls": [{"name": name, "args": args, "id": "call-1"}]}
+
+
+def test_tools(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(thread_id, "tooled", input=called("count", upto=2), stream_mode="tools")
+    )
+
+    assert names(parts) == ["metadata"] + ["tools"] * 4
+    assert {(part.data["toolCallId"], part.data["name"]) for part in parts[1:]} == {
+        ("call-1", "count")
+    }
+    shown = [(part.data["event"], *list(part.data.values())[3:]) for part in parts[1:4]]
+    assert shown == [
+        ("on_tool_start", {"upto": 2}),
+        ("on_tool_event", 1),
+        ("on_tool_event", 2),
+    ]
+    end = parts[4].data
+    assert (end["event"], end["output"]["content"]) == ("on_tool_end", "counted to 2")
+
+
+def test_tools__while_they_are_at_work(sdk: Any, thread_id: str, course: Course) -> None:
+    asked = called("count", upto=1, folder=str(course.folder), hold=True)
+    parts = sdk.runs.stream(thread_id, "tooled", input=asked, stream_mode="tools")
+
+    before = [next(parts) for _ in range(3)]
+    course.open("count")
+
+    assert [part.data.get("event") for part in before] == [None, "on_tool_start", "on_tool_event"]
+    assert [part.data["event"] for part in parts] == ["on_tool_end"]
+
+
+def test_tools__one_that_fails(sdk: Any, thread_id: str) -> None:
+    parts = list(sdk.runs.stream(thread_id, "tooled", input=called("stumble"), stream_mode="tools"))
+
+    assert names(parts) == ["metadata", "tools", "tools", "error"]
+    assert parts[2].data == {
+        "event": "on_tool_error",
+        "toolCallId": "call-1",
+        "name": "stumble",
+        "error": "stumbled",
+    }
+
+
+@pytest.mark.parametrize("subgraphs", [False, True])
+def test_lifecycle(sdk: Any, thread_id: str, subgraphs: bool) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id,
+            "tooled",
+            input=called("consult", question="why"),
+            stream_mode="lifecycle",
+            stream_subgraphs=subgraphs,
+        )
+    )
+
+    [place] = {name.partition("|")[2] for name in names(parts[1:])}
+    assert place.startswith("tools:")
+    assert names(parts[1:]) == [f"lifecycle|{place}"] * 2
+    assert [part.data for part in parts[1:]] == [
+        {"event": event, "namespace": [place], "tool_call_id": "call-1"}
+        for event in ("started", "completed")
+    ]
+
+
+def test_lifecycle__changes_nothing_of_other_modes(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(
+            thread_id,
+            "nested_chat",
+            input=HI,
+            stream_mode=["updates", "messages-tuple", "lifecycle"],
+        )
+    )
+
+    shown = [name.partition("|")[0] for name in names(parts)]
+    assert shown == [
+        "metadata",
+        "lifecycle",
+        "messages",
+        "messages",
+        "updates",
+        "lifecycle",
+    ]
+
+
+def test_lifecycle__of_a_question(sdk: Any, thread_id: str) -> None:
+    parts = list(
+        sdk.runs.stream(thread_id, "nested_question", input={"value": "v"}, stream_mode="lifecycle")
+    )
+
+    assert [part.data["event"] for part in parts[1:]] == ["started", "interrupted"]
 
 
 def test_several_modes__in_the_order_of_production(client: Any, thread_id: str) -> None:
@@ -246,3 +453,13 @@ def test_join_stream__replays_a_resumable_run(client: Any, thread_id: str, cours
     assert again == parts
     assert rest == parts[4:]
     assert updates == [part for part in parts if part.event == "updates"]
+
+
+def test_join_stream__replays_a_failure(client: Any, thread_id: str) -> None:
+    parts = list(client.runs.stream(thread_id, "failing", input={}, stream_resumable=True))
+    run_id = parts[0].data["run_id"]
+
+    again = list(client.runs.join_stream(thread_id, run_id, last_event_id="-1"))
+
+    assert parts[-1].event == "error"
+    assert again == parts

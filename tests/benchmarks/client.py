@@ -20,6 +20,7 @@ INPUTS: Mapping[str, dict[str, Any]] = {
     "ten": {"done": []},
     "tokens": HELLO,
     "tokslow": HELLO,
+    "burst": {},
     "sleepy": {"seconds": 1.0},
     "cpu": {"done": []},
 }
@@ -31,6 +32,8 @@ ANSWERS: Mapping[str, bytes] = {
     "cpu": b"computed",
 }
 TOKENS = 200
+#: What the graph `burst` sends, from one node.
+EVENTS = 20_000
 
 
 class WrongAnswer(Exception):
@@ -39,7 +42,7 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed:
-    """One finished stream: its message events, and seconds to the first of them and to the end."""
+    """One finished stream: the events that were counted, and seconds to the first of them and to the end."""
 
     events: int
     first: float
@@ -47,10 +50,11 @@ class Streamed:
 
 
 class EventCounter:
-    """Counts the events of a stream as its bytes arrive, without decoding them."""
+    """Counts the events of a mode as the bytes of a stream arrive, without decoding them."""
 
-    def __init__(self) -> None:
-        self.messages = 0
+    def __init__(self, mode: str = "messages") -> None:
+        self.events = 0
+        self._sign = f"\nevent: {mode}".encode()
         self.failed = False
         self._rest = b""
 
@@ -61,7 +65,7 @@ class EventCounter:
         self._rest = text[cut:]
         # JSON escapes line ends, so the name of an event is the only thing that follows one.
         lines = b"\n" + text[:cut]
-        self.messages += lines.count(b"\nevent: messages")
+        self.events += lines.count(self._sign)
         self.failed = self.failed or b"\nevent: error" in lines
 
 
@@ -129,21 +133,30 @@ class Client:
 
     async def stream_tokens(self, graph: str, *, thread: str) -> Streamed:
         """Follow a run's tokens to the end of the stream."""
+        counter = EventCounter("messages")
+        return await self._stream(graph, "messages-tuple", counter, TOKENS, thread=thread)
+
+    async def stream_burst(self, *, thread: str) -> Streamed:
+        """Follow a run that sends as many events as it can to the end of the stream."""
+        return await self._stream("burst", "custom", EventCounter("custom"), EVENTS, thread=thread)
+
+    async def _stream(
+        self, graph: str, mode: str, counter: EventCounter, least: int, *, thread: str
+    ) -> Streamed:
         path = f"/threads/{thread}/runs/stream"
-        data = body(graph, input=INPUTS[graph], stream_mode=["messages-tuple"])
+        data = body(graph, input=INPUTS[graph], stream_mode=[mode])
         began = time.perf_counter()
         first: float | None = None
-        counter = EventCounter()
         async with self._session.post(self._base + path, data=data) as response:
             if response.status >= 300:
                 await _content(path, response)
             async for chunk in response.content.iter_any():
                 counter.feed(chunk)
-                if first is None and counter.messages:
+                if first is None and counter.events:
                     first = time.perf_counter() - began
-        if counter.failed or counter.messages < TOKENS or first is None:
-            raise WrongAnswer(f"{path}: {counter.messages} of {TOKENS} tokens")
-        return Streamed(events=counter.messages, first=first, total=time.perf_counter() - began)
+        if counter.failed or counter.events < least or first is None:
+            raise WrongAnswer(f"{path}: {counter.events} of {least} events")
+        return Streamed(events=counter.events, first=first, total=time.perf_counter() - began)
 
     async def join(self, run: str, *, thread: str, on_open: Callable[[], None]) -> None:
         """Follow a run that is under way to the end of its stream."""

@@ -25,12 +25,15 @@ GOALS: Mapping[tuple[str, str], Goal] = {
     ("echo", "128 at a time, runs/s"): Goal(floor=150, goal=300, higher_is_better=True),
     ("echo", "128 at a time, CPU ms/run"): Goal(floor=8, goal=5),
     ("ten", "32 at a time, runs/s"): Goal(floor=80, goal=150, higher_is_better=True),
+    ("first-event", "idle, first event p50, ms"): Goal(floor=15, goal=8),
+    ("burst", "1 run, events/s"): Goal(floor=10_000, goal=20_000, higher_is_better=True),
     ("tokens", "32 streams, events/s"): Goal(floor=6000, goal=15000, higher_is_better=True),
     ("tokens", "128 streams, events/s"): Goal(floor=6000, goal=15000, higher_is_better=True),
     ("slow-tokens", "128 streams all ended, s"): Goal(floor=8.0, goal=4.5),
     ("sleepers", "500 of 1 s all done, s"): Goal(floor=5.0, goal=2.5),
     ("history", "1000 messages, turn p50, ms"): Goal(floor=35, goal=12),
     ("history", "1000 messages, database KB/turn"): Goal(floor=8, goal=4),
+    ("open", "other requests p99, ms"): Goal(floor=20, goal=10),
     ("open", "web memory per stream, KB"): Goal(floor=25, goal=15),
     # "Unchanged": what two noisy cores add to a p99 is allowed, a stall is not.
     ("blocked", "API p99 rise, ms"): Goal(floor=50, goal=10),
@@ -57,6 +60,7 @@ class Plan:
     throughput_seconds: float
     throughput_concurrency: tuple[int, ...] = (1, 8, 32, 128)
     token_streams: tuple[int, ...] = (32, 128)
+    bursts: int
     token_repeats: int
     slow_streams: int = 128
     sleepers: int = 500
@@ -75,6 +79,7 @@ QUICK = Plan(
     latency_count=40,
     latency_seconds=4,
     throughput_seconds=2.5,
+    bursts=3,
     token_repeats=1,
     history_turns=40,
     history_seconds=4,
@@ -89,6 +94,7 @@ FULL = Plan(
     latency_count=150,
     latency_seconds=10,
     throughput_seconds=8,
+    bursts=10,
     token_repeats=3,
     history_turns=100,
     history_seconds=12,

@@ -5,8 +5,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from benchmarks.client import Client
+
 #: A side that fails this often is broken, not slow; going on would only take time.
 TOO_MANY_ERRORS = 50
+
+#: How many requests of each kind are started per second beside what is measured.
+API_RATE = 25
 
 Operation = Callable[[], Awaitable[object]]
 
@@ -58,6 +63,15 @@ async def pump(
     await asyncio.gather(*(loop() for _ in range(concurrency)))
     load.wall = time.perf_counter() - began
     return load
+
+
+async def ask_meanwhile(client: Client, *, seconds: float) -> Load:
+    """Start two kinds of request at fixed moments, and put their times together."""
+    create, ok = await asyncio.gather(
+        paced(client.thread, per_second=API_RATE, seconds=seconds),
+        paced(lambda: client.get("/ok"), per_second=API_RATE, seconds=seconds),
+    )
+    return Load(seconds=create.seconds + ok.seconds, errors=create.errors + ok.errors)
 
 
 async def paced(operation: Operation, *, per_second: float, seconds: float) -> Load:

@@ -78,6 +78,8 @@ def registered() -> dict[str, Scenario]:
         "latency": runs.latency,
         "echo": runs.echo,
         "ten": runs.ten,
+        "first-event": streams.first_event,
+        "burst": streams.burst,
         "tokens": streams.tokens,
         "slow-tokens": streams.slow_tokens,
         "sleepers": runs.sleepers,

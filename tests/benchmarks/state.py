@@ -8,12 +8,10 @@ import psycopg2
 
 from benchmarks import processes
 from benchmarks.client import body
-from benchmarks.load import Load, attempt, paced, pump
+from benchmarks.load import Load, ask_meanwhile, attempt, pump
 from benchmarks.scenarios import Round
 from benchmarks.stats import percentile, slope
 
-#: How many requests of each kind are started per second while a node blocks.
-API_RATE = 25
 #: How often memory is read during the many runs.
 MEMORY_POINTS = 12
 DATABASE_BYTES = """
@@ -144,14 +142,9 @@ def _talk(count: int) -> list[dict[str, str]]:
 
 
 async def _ask(now: Round, seconds: float) -> Load:
-    """Start two kinds of request at fixed moments, and put their times together."""
-    create, ok = await asyncio.gather(
-        paced(now.client.thread, per_second=API_RATE, seconds=seconds),
-        paced(lambda: now.client.get("/ok"), per_second=API_RATE, seconds=seconds),
-    )
-    both = Load(seconds=create.seconds + ok.seconds, errors=create.errors + ok.errors)
-    now.record.count(both)
-    return both
+    load = await ask_meanwhile(now.client, seconds=seconds)
+    now.record.count(load)
+    return load
 
 
 def _database_bytes(now: Round) -> int | None:

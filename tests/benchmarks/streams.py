@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks import processes
 from benchmarks.client import Client, Streamed
-from benchmarks.load import Load, attempt, pump
+from benchmarks.load import Load, ask_meanwhile, attempt, pump
 from benchmarks.scenarios import Round
 from benchmarks.stats import percentile
 
@@ -26,6 +26,49 @@ async def tokens(now: Round) -> None:
         await _streams(now, "tokens", count, repeats=now.plan.token_repeats)
 
 
+async def burst(now: Round) -> None:
+    """Stream a single run that sends as many events as it can."""
+    now.record.count(await pump(lambda: _warm(now.client), concurrency=1, count=2))
+    done: list[Streamed] = []
+
+    async def one() -> None:
+        done.append(await now.client.stream_burst(thread=await now.client.thread()))
+
+    load = await pump(one, concurrency=1, count=now.plan.bursts)
+    now.record.count(load)
+    rates = [each.events / each.total for each in done]
+    now.record.values["1 run, events/s"] = percentile(rates, 0.5)
+
+
+async def first_event(now: Round) -> None:
+    """Time the first event of single runs: on a server at rest, and beside many streams."""
+    now.record.count(await pump(lambda: _warm(now.client), concurrency=1, count=3))
+    await _probe(now, "idle", [])
+    load, count = Load(), now.plan.slow_streams
+    others = [asyncio.create_task(attempt(load, lambda: _other(now.client))) for _ in range(count)]
+    await _probe(now, f"beside {count} streams", others)
+    await asyncio.gather(*others)
+    now.record.count(load)
+
+
+async def _other(client: Client) -> None:
+    await client.stream_tokens("tokslow", thread=await client.thread())
+
+
+async def _probe(now: Round, name: str, others: Sequence[asyncio.Task[None]]) -> None:
+    """Stream one run after the other; if there are others, as long as all of them are at work."""
+    first: list[float] = []
+    until = time.perf_counter() + now.plan.latency_seconds
+    while len(first) < now.plan.latency_count and time.perf_counter() < until:
+        streamed = await now.client.stream_tokens("tokens", thread=await now.client.thread())
+        if any(each.done() for each in others):
+            break
+        first.append(streamed.first)
+    for share in (0.5, 0.99):
+        value = percentile(first, share) * 1e3
+        now.record.values[f"{name}, first event p{share * 100:g}, ms"] = value
+
+
 async def slow_tokens(now: Round) -> None:
     """Stream runs at 50 tokens a second, 200 tokens each: ideally 4.0 s."""
     await _streams(now, "tokslow", now.plan.slow_streams, repeats=1)
@@ -39,10 +82,13 @@ async def open_streams(now: Round) -> None:
 
     before = _memory_of_web(now)
     # Long enough for a slow side to open them all and to be silent for a while.
-    held = await _hold(now, count, seconds=5 + count / 80)
+    held = await _hold(now, count, seconds=5 + count / 80, asks=now.plan.api_seconds)
     now.record.values["streams open at once"] = held.open
     if held.open < count:
         now.record.errors.append(f"only {held.open} of {count} streams were open at once")
+    if held.asked is not None:
+        now.record.count(held.asked)
+        now.record.spread("other requests", held.asked)
     if before and held.open:
         now.record.values["web memory per stream, KB"] = (held.memory - before) / 1024 / held.open
         now.record.values["web CPU while silent, %"] = held.cpu_share * 100
@@ -89,6 +135,7 @@ class _Held:
     open: int
     memory: float
     cpu_share: float
+    asked: Load | None
 
 
 class _Followers:
@@ -128,9 +175,9 @@ class _Followers:
         self._decided.release()
 
 
-async def _hold(now: Round, count: int, *, seconds: float) -> _Held:
+async def _hold(now: Round, count: int, *, seconds: float, asks: float = 0) -> _Held:
     """Open streams on runs that are under way, measure while nothing is said, see them all end."""
-    runs = await _start_runs(now, min(FOLLOWED_RUNS, count), seconds)
+    runs = await _start_runs(now, min(FOLLOWED_RUNS, count), seconds + asks)
     followers, load = _Followers(now.client), Load()
     tasks = [
         asyncio.create_task(attempt(load, partial(followers.follow, *runs[n % len(runs)])))
@@ -144,6 +191,7 @@ async def _hold(now: Round, count: int, *, seconds: float) -> _Held:
         open=followers.open,
         memory=_memory_of_web(now),
         cpu_share=used / (time.perf_counter() - began),
+        asked=await ask_meanwhile(now.client, seconds=asks) if asks else None,
     )
     await asyncio.gather(*tasks)
     now.record.count(load)

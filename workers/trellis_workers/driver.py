@@ -12,6 +12,7 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._constants import CONFIG_KEY_RESUMING
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.store.base import BaseStore
@@ -26,7 +27,7 @@ from trellis.domain.runs import Outcome
 from trellis.domain.users import User
 from trellis.errors import UnknownInterruptError
 from trellis.graphs.commands import command_of
-from trellis_workers import modes, outcome
+from trellis_workers import lifecycle, modes, outcome
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -47,9 +48,10 @@ class Driven:
     values: Any
 
 
-def equip(graph: Graph, *, saver: Saver, store: BaseStore) -> Graph:
-    """This graph with our checkpointer and store. A shallow copy: many runs share the graph."""
+def equip(graph: Graph, run: Claimed, *, saver: Saver, store: BaseStore) -> Graph:
+    """This graph with our checkpointer and store, for a run. A shallow copy: many runs share the graph."""
     equipped = copy.copy(graph)
+    equipped.stream_eager |= modes.is_eager(run.kwargs["stream_mode"])
     equipped.checkpointer = saver
     equipped.store = store
     return equipped
@@ -112,7 +114,7 @@ async def drive(
     run: Claimed,
     *,
     head: Stored | None,
-    send: modes.Send,
+    send: modes.Emit,
     seen: Callable[[Any], None],
     control: RunControl,
 ) -> Driven:
@@ -124,17 +126,27 @@ async def drive(
     kwargs, config = run.kwargs, config_of(run, head)
     if kwargs.get("strict_resume") and not continues(run):
         await _check_answers(graph, config, kwargs["command"] or {})
-    translator = modes.Translator(kwargs["stream_mode"])
+    translator = modes.Translator(kwargs["stream_mode"], subgraphs=kwargs["subgraphs"])
     values: Any = _NOTHING
     paused = False
-    async for namespace, mode, payload in _chunks(graph, run, config, control):
-        for name, data in translator.events(namespace, mode, payload):
-            send(name, data)
-        if mode == "values" and not namespace:
-            values = payload
-            seen(values)
-            # Parallel tasks pause one by one, and what ends after them says nothing of it.
-            paused |= isinstance(values, Mapping) and "__interrupt__" in values
+    try:
+        async for namespace, mode, payload in _chunks(graph, run, config, control):
+            modes.forward(translator.events(namespace, mode, payload), send)
+            if mode == "values" and not namespace:
+                values = payload
+                seen(values)
+                # Parallel tasks pause one by one, and what ends after them says nothing of it.
+                paused |= isinstance(values, Mapping) and "__interrupt__" in values
+    except ParentCommand as handed:
+        # For whoever called this graph as a node of its own; to this graph it is the end.
+        modes.forward(translator.handed_over(handed.args[0]), send)
+        ended = outcome.of_success(next_nodes=(), interrupts={})
+        return Driven(ended, None if values is _NOTHING else values)
+    except Exception as error:
+        if not isinstance(error, GraphBubbleUp):
+            modes.forward(translator.end("failed", error), send)
+        raise
+    modes.forward(translator.end("interrupted" if paused else "completed"), send)
     return await _result(graph, run, config, values, paused=paused)
 
 
@@ -153,21 +165,24 @@ _NOTHING = object()
 
 async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: RunControl) -> Any:
     kwargs = run.kwargs
+    asked, subgraphs = kwargs["stream_mode"], kwargs["subgraphs"]
+    if modes.is_watched(asked, subgraphs=subgraphs):
+        config = lifecycle.watched(config)
     asks = continues(run) and _answers_by_id(run)
     answered = await cast("Saver", graph.checkpointer).answered() if asks else ()
-    stream = graph.astream(
+    stream = graph.astream_events if "events" in asked else graph.astream
+    async for chunk in stream(
         start_of(run, answered=answered),
         cast("RunnableConfig", config),
         context=context_of(graph, kwargs.get("context")),
-        stream_mode=cast("Any", modes.native_modes(kwargs["stream_mode"])),
-        subgraphs=kwargs["subgraphs"],
+        stream_mode=cast("Any", modes.native_modes(asked, subgraphs=subgraphs)),
+        subgraphs=subgraphs,
         durability=kwargs["durability"],
         interrupt_before=kwargs["interrupt_before"],
         interrupt_after=kwargs["interrupt_after"],
         control=control,
-    )
-    async for chunk in stream:
-        yield chunk if kwargs["subgraphs"] else ((), *chunk)
+    ):
+        yield modes.unpacked(chunk, run_id=run.claim.run_id, subgraphs=subgraphs)
 
 
 def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:

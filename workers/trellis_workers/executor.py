@@ -290,7 +290,7 @@ class Executor:
         )
         async with opened as graph:
             saver = self._saver(taken, graph)
-            equipped = driver.equip(graph, saver=saver, store=store)
+            equipped = driver.equip(graph, run, saver=saver, store=store)
             try:
                 return await driver.drive(
                     equipped,

@@ -15,8 +15,17 @@ from prometheus_client import (
     generate_latest,
 )
 
+from trellis.stream.reader import Reader
+
 #: Milliseconds: from an idle answer to a run that somebody waited for.
 _BUCKETS = (5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 15_000, 60_000, 300_000, 3_600_000)
+
+_STREAMS = {
+    "open": "Streams, waits and joins that are open",
+    "behind": "Streams that replay, or whose clients are slow",
+    "waiting_bytes": "Bytes of events that wait for slow clients",
+    "gaps": "How often a client was told that events are missing",
+}
 
 
 class Metrics:
@@ -46,6 +55,10 @@ class Metrics:
             ("status",),
             registry=self.registry,
         )
+        self._streams = {
+            name: Gauge(f"trellis_streams_{name}", text, registry=self.registry)
+            for name, text in _STREAMS.items()
+        }
 
     def count(self, method: str, path: str, *, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -56,6 +69,13 @@ class Metrics:
         """Set the gauges of the queue, read just before they are shown."""
         self._runs.labels("pending").set(pending)
         self._runs.labels("running").set(running)
+
+    def show_streams(self, reader: Reader) -> None:
+        """Set the gauges of how clients keep up with the streams of this process."""
+        self._streams["open"].set(reader.followers)
+        self._streams["behind"].set(reader.behind)
+        self._streams["waiting_bytes"].set(reader.waiting_bytes)
+        self._streams["gaps"].set(reader.gaps)
 
     def text(self) -> bytes:
         """Everything in Prometheus's text format."""

@@ -25,9 +25,10 @@ STREAM_MODES = (
     "tasks",
     "checkpoints",
     "debug",
+    "events",
+    "tools",
+    "lifecycle",
 )
-#: Modes that clients know and this version does not produce.
-_LATER_MODES = ("events", "tools", "lifecycle")
 
 
 def on_thread(create: RunCreate, request_id: str) -> NewRun:
@@ -70,11 +71,9 @@ def stream_modes(given: Sequence[str]) -> tuple[str, ...]:
     """
     The modes named, each once; none named means values.
 
-    :raises Invalid: a mode is unknown, or not supported yet.
+    :raises Invalid: a mode is unknown.
     """
     for mode in given:
-        if mode in _LATER_MODES:
-            raise NotSupported(f"stream_mode {mode!r} is not supported yet by this version")
         if mode not in STREAM_MODES:
             raise Invalid(f"stream_mode {mode!r} is not one of: {', '.join(STREAM_MODES)}")
     return tuple(dict.fromkeys(given)) or ("values",)

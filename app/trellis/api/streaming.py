@@ -25,7 +25,7 @@ from trellis.runtime import Runtime
 from trellis.services import runs
 from trellis.services.runs import RunRow
 from trellis.stream import sse
-from trellis.stream.reader import Beat, End, Event, Gap, Item, Reader
+from trellis.stream.reader import Beat, End, Event, Gap, Item, Reader, Shows
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -49,7 +49,6 @@ class View:
     """What of a run's events one client gets."""
 
     with_ids: bool  #: the run is resumable: the client may come back with Last-Event-ID
-    modes: frozenset[str] | None  #: None: everything
     has_values: bool  #: whether a snapshot of the values means anything to this client
 
 
@@ -86,8 +85,8 @@ def events(
     if after is None or (after == "$" and run["status"] in TERMINAL):
         return Response(b"", headers=headers)
     shown = modes or frozenset(run["kwargs"]["stream_mode"])
-    view = View(with_ids=run["kwargs"]["resumable"], modes=modes, has_values="values" in shown)
-    batches = _batches(rt, run["run_id"], after)
+    view = View(with_ids=run["kwargs"]["resumable"], has_values="values" in shown)
+    batches = _batches(rt, run["run_id"], after, shows=None if modes is None else showing(modes))
     recover = _recovery(rt, run["run_id"], run["thread_id"])
     return _following(rt, run["run_id"], event_chunks(batches, view, recover), headers, leave)
 
@@ -107,7 +106,7 @@ def values(
     if run["status"] in TERMINAL:
         final = runs.final_values(rt, run["run_id"], run["thread_id"])
         return Response(final, headers=headers)
-    batches = _batches(rt, run["run_id"], "0")
+    batches = _batches(rt, run["run_id"], "0", shows=_is_end)
     return _following(rt, run["run_id"], value_chunks(batches, recover), headers, leave)
 
 
@@ -116,7 +115,9 @@ def nothing(rt: Runtime, run_id: str | None, *, headers: Mapping[str, str]) -> R
     headers = {**headers, **_JSON}
     if run_id is None:
         return Response(b"{}", headers=headers)
-    return Response(AsyncBody(end_chunks(_batches(rt, run_id, "$"))), headers=headers)
+    return Response(
+        AsyncBody(end_chunks(_batches(rt, run_id, "$", shows=_is_end))), headers=headers
+    )
 
 
 def _following(
@@ -182,10 +183,12 @@ async def event_chunks(
                 is_untold = end.values is None or _ends_in_a_gap(items)
                 if is_untold and end.status not in _SILENT and not has_failed:
                     final = await recover() if end.values is None else end.values
-                    if frame := _snapshot(final, view):
+                    gap = b"" if end.in_log else sse.GAP
+                    if frame := gap + _snapshot(final, view):
                         yield frame
                 return
-            if any(isinstance(item, Gap) for item in items) and view.has_values:
+            # Values that came after the gap are newer than what Postgres has.
+            if view.has_values and _ends_in_a_gap(items):
                 yield _snapshot(await recover(), view)
     # Not over, but this process is: the client comes back to another.
     yield sse.CLOSING
@@ -235,8 +238,9 @@ async def _final(end: End, recover: Recover) -> bytes:
 def _frames(items: Sequence[Item], view: View) -> Iterable[bytes]:
     for item in items:
         if isinstance(item, Event):
-            if view.modes is None or item.name == "error" or _mode(item.name) in view.modes:
-                yield sse.closed(item.frame, item.id if view.with_ids else None)
+            yield sse.closed(item.frame, item.id if view.with_ids else None)
+        elif isinstance(item, Gap):
+            yield sse.GAP
         elif isinstance(item, Beat):
             yield sse.HEARTBEAT
 
@@ -254,6 +258,19 @@ def _snapshot(final: bytes, view: View) -> bytes:
     if final.startswith(b'{"__error__":'):
         return sse.event("error", orjson.dumps(orjson.loads(final)["__error__"]))
     return sse.event("values", final) if view.has_values and final != b"null" else b""
+
+
+def showing(modes: frozenset[str]) -> Shows:
+    """For a client that gets events of these modes only, and always an error."""
+
+    def shows(item: Item) -> bool:
+        return not isinstance(item, Event) or item.name == "error" or _mode(item.name) in modes
+
+    return shows
+
+
+def _is_end(item: Item) -> bool:
+    return isinstance(item, End)
 
 
 def _mode(event: str) -> str:
@@ -274,11 +291,11 @@ def _modes(text: str) -> list[str]:
     return [mode for mode in named if isinstance(mode, str)]
 
 
-def _batches(rt: Runtime, run_id: str, after: str) -> Batches:
+def _batches(rt: Runtime, run_id: str, after: str, *, shows: Shows | None) -> Batches:
     async def status() -> RunState | None:
         return await asyncio.to_thread(runs.state, rt, run_id)
 
-    return cast(Batches, _reader(rt).batches(run_id, after=after, status=status))
+    return cast(Batches, _reader(rt).batches(run_id, after=after, status=status, shows=shows))
 
 
 def _recovery(rt: Runtime, run_id: str, thread_id: str) -> Recover:

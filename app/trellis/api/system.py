@@ -75,4 +75,6 @@ def metrics() -> Response:
         return wire.answer({"queue": queue and wire.queue(queue), "api": requests})
     if queue is not None:
         counters.show_runs(pending=queue["n_pending"], running=queue["n_running"])
+    if (reader := rt().reader) is not None:
+        counters.show_streams(reader)
     return Response(counters.text(), content_type="text/plain; version=1.0.0; charset=utf-8")

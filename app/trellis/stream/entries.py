@@ -29,6 +29,7 @@ class End(NamedTuple):
 
     status: str | None  #: None: there is no such run any more
     values: bytes | None  #: final values as JSON; None: read them from Postgres
+    in_log: bool = True  #: False: Postgres alone says so, and the log may have lost more than that
 
 
 Item: TypeAlias = Event | Beat | Gap | End

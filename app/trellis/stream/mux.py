@@ -23,6 +23,8 @@ _BLOCK_MS_WITHOUT_UNBLOCK = 100
 #: every single event would keep Redis from everything else. Nothing is added while events are rare.
 _PAUSE_SECONDS_PER_KEY = 5e-6
 _ENTRIES_PER_READ = 4_096
+#: What an answer may hold, about: entries are states of any size, and they are all here before one is passed on.
+_BYTES_PER_READ = 8 << 20
 
 
 class Feed(Protocol):
@@ -47,6 +49,7 @@ class Mux:
         self._reading = False
         self._joined = False
         self._issued_at = 0.0
+        self._entry_bytes = 1  #: the mean of the last answer
         self._block_ms = _BLOCK_MS
         self._task: asyncio.Task[None] | None = None
         self._unblocking: asyncio.Task[None] | None = None
@@ -112,6 +115,7 @@ class Mux:
         by_key = {feed.key: feed for feed in feeds}
         for key, entries in answer or ():
             by_key[key].deliver(entries)
+        self._entry_bytes = _mean_bytes(answer or ())
 
     async def _get_known(self) -> None:
         """Learn by which id to unblock this connection, and whether that is allowed here."""
@@ -125,6 +129,7 @@ class Mux:
 
     def _command(self, feeds: Sequence[Feed]) -> tuple[str | bytes | int, ...]:
         count = min(500, max(16, _ENTRIES_PER_READ // len(feeds)))
+        count = min(count, max(1, _BYTES_PER_READ // (self._entry_bytes * len(feeds))))
         keys = [feed.key for feed in feeds]
         after = [feed.position.id for feed in feeds]
         return ("XREAD", "COUNT", count, "BLOCK", self._block_ms, "STREAMS", *keys, *after)
@@ -151,3 +156,8 @@ class Mux:
             telemetry.log().warning(log.REDIS_DOWN, error=str(error))
         else:
             telemetry.log().error(log.READER_FAILED, exc_info=error)
+
+
+def _mean_bytes(answer: Sequence[tuple[bytes, Sequence[Entry]]]) -> int:
+    sizes = [sum(map(len, fields)) for _, entries in answer for _, fields in entries]
+    return max(1, sum(sizes) // max(1, len(sizes)))

@@ -37,12 +37,17 @@ from trellis.stream.entries import (
 )
 from trellis.stream.mux import Mux
 
-__all__ = ["Beat", "End", "Event", "Gap", "Item", "Reader", "Status", "Timing"]
+__all__ = ["Beat", "End", "Event", "Gap", "Item", "Reader", "Shows", "Status", "Timing"]
 
-_PAGE = 500
+#: Entries of a page: few at first, then as many as the client may have lying here by their size.
+_FIRST_PAGE = 16
+_LARGEST_PAGE = 500
 _CONNECTIONS = 8
 _REDIS_ERRORS = (RedisError, OSError)
 
+
+#: Whether a client gets to see something. What it does not see is no sign of life to it.
+Shows = Callable[[Item], bool]
 
 #: Asks Postgres. None: there is no such run.
 Status = Callable[[], Awaitable[RunState | None]]
@@ -79,8 +84,11 @@ class _Follower:
     ahead: bool = False  #: has read further than its feed
     buffer: list[Item] = field(default_factory=list)
     buffered_bytes: int = 0
+    page: int = _FIRST_PAGE
     silent_since: float = 0.0
     heard: bool = False  #: anything at all
+    shows: Shows | None = None  #: None: everything
+    hidden: bool = False  #: something happened, since the last beat, that was not shown
     beat: bool = False
     ended: bool = False
     closed: bool = False
@@ -99,8 +107,14 @@ class _Follower:
         )
 
     def put(self, items: Sequence[Item], held: int) -> None:
-        if items and not self.ended:
-            self.heard = True
+        if not items or self.ended:
+            return
+        self.heard = True
+        if self.shows is not None:
+            shown = [item for item in items if self.shows(item)]
+            self.hidden |= len(shown) < len(items)
+            items, held = shown, size(shown)
+        if items:
             self.buffer += items
             self.buffered_bytes += held
             self.ended = isinstance(items[-1], End)
@@ -173,11 +187,23 @@ class Reader:
         # One connection stays free to wake the mux.
         self._turns = asyncio.Semaphore(_CONNECTIONS - 1)
         self._closed = False
+        #: How often clients missed events, since the process began.
+        self.gaps = 0
 
     @property
     def followers(self) -> int:
         """How many streams are open."""
         return len(self._followers)
+
+    @property
+    def behind(self) -> int:
+        """How many of them read by themselves: they replay, or their clients are slow."""
+        return sum(follower.feed is None for follower in tuple(self._followers))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits here for clients to take it."""
+        return sum(follower.buffered_bytes for follower in tuple(self._followers))
 
     @property
     def is_closed(self) -> bool:
@@ -204,22 +230,25 @@ class Reader:
                     yield item
 
     async def batches(
-        self, run_id: str, *, after: str = "0", status: Status
+        self, run_id: str, *, after: str = "0", status: Status, shows: Shows | None = None
     ) -> AsyncGenerator[list[Item], None]:
         """
         Yield what happened in a run since the last time, from its start on and up to its End.
 
         `after` is an event id, "0" for the start, or "$" for what happens from now on. The last item
         is an End, unless the process shuts down. A client that is slow to take a batch finds a
-        larger one next, and is told of a Gap if Redis could not keep what it missed.
+        larger one next, and is told of a Gap if Redis could not keep what it missed. Only what it `shows` is
+        yielded, and the beats are those of a client that hears nothing else.
         """
         loop = asyncio.get_running_loop()
         follower = self._join(run_id, after, status)
+        follower.shows = shows
         try:
             while not follower.closed:
                 if items := follower.take(loop.time()):
                     if follower.feed is None and not follower.ended:
                         self._read_on(follower)
+                    self.gaps += items.count(GAP)
                     yield items
                 elif follower.ended:
                     return
@@ -286,7 +315,9 @@ class Reader:
             follower.beat = True
             follower.wake()
             due = loop.time() + self._timing.beat_seconds
-            self._ask(follower)
+            if not follower.hidden:
+                self._ask(follower)
+            follower.hidden = False
         elif not follower.heard or follower.after != "0":
             self._ask(follower)
         follower.timer = loop.call_at(due, self._tick, follower)
@@ -321,7 +352,7 @@ class Reader:
             return
         if state is not None and not state.is_over:
             return
-        follower.final = End(None if state is None else state.status, None)
+        follower.final = End(None if state is None else state.status, None, in_log=False)
         follower.final_at = asyncio.get_running_loop().time()
         self._detach(follower)
         self._read_on(follower)
@@ -366,15 +397,20 @@ class Reader:
             entries = await self._range("XREVRANGE", key, "+", "-", "COUNT", 1)
             items = _from_now(follower.position, entries)
         elif after != "0":
-            entries = await self._range("XRANGE", key, after, "+", "COUNT", _PAGE)
+            entries = await self._range("XRANGE", key, after, "+", "COUNT", follower.page)
             items = _from_id(follower.position, entries, after)
         else:
             start = b"(" + follower.position.id
-            entries = await self._range("XRANGE", key, start, "+", "COUNT", _PAGE)
+            entries = await self._range("XRANGE", key, start, "+", "COUNT", follower.page)
             items = follower.position.advance(entries)
         follower.after = "0"
-        follower.put(items, size(items))
-        return len(entries) < _PAGE
+        held, complete = size(items), len(entries) < follower.page
+        follower.put(items, held)
+        if held:
+            # Two at the least: the first may be one that the client has.
+            fitting = self._timing.max_bytes * len(items) // held
+            follower.page = min(max(fitting, 2), _LARGEST_PAGE)
+        return complete
 
     async def _range(self, *command: str | bytes | int) -> list[Entry]:
         async with self._turns:

@@ -10,6 +10,9 @@ HEARTBEAT = b": heartbeat\r\n\r\n"
 #: Last words of a server that drains: come back in 200 ms, with Last-Event-ID.
 CLOSING = b"retry: 200\r\n\r\n"
 
+#: Events are missing here. Clients that do not know it pass over it, as over any event that they did not ask for.
+GAP = b"event: gap\r\ndata: null\r\n\r\n"
+
 _EVENT_ID = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
 _CR, _LF = b"\r\n"
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")

@@ -48,6 +48,24 @@ def chat(state: MessagesState):
 chatter = StateGraph(MessagesState).add_node(chat).add_edge(START, "chat").compile()
 
 
+class Shout(TypedDict, total=False):
+    times: int
+    size: int
+    done: bool
+
+
+async def shout(state: Shout):
+    """Sends events of a size, as fast as it can."""
+    write = get_stream_writer()
+    for n in range(state["times"]):
+        write(f"{n}:" + "x" * state["size"])
+        await asyncio.sleep(0)
+    return {"done": True}
+
+
+shouting = StateGraph(Shout).add_node(shout).add_edge(START, "shout").compile()
+
+
 class Talk(TypedDict, total=False):
     folder: str
     said: Annotated[list[int], operator.add]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 from langgraph.graph import START, StateGraph
+from langgraph.types import Command
 
 #: A test that failed must not leave nodes behind that wait for ever.
 PATIENCE_SECONDS = 60
@@ -68,6 +69,13 @@ async def fail(state: State):
 
 
 failing = StateGraph(State).add_sequence([step("one"), ("fail", fail)]).add_edge(START, "one")
+
+
+def hand(state: State):
+    return Command(graph=Command.PARENT, update={"log": ["handed"]}, goto="taken")
+
+
+handing = StateGraph(State).add_sequence([step("one"), ("hand", hand)]).add_edge(START, "one")
 
 
 def leave(state: State):

@@ -10,10 +10,12 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from typing_extensions import TypedDict
 
 TOKENS = 200
+EVENTS = 20_000
 #: 50 tokens a second, so that 200 tokens ideally take 4.0 s.
 SLOW_TOKEN_SECONDS = 0.02
 CPU_SECONDS = 0.1
@@ -102,6 +104,16 @@ def step(number: int) -> Node:
     return node
 
 
+async def shout(state: Work) -> dict[str, Any]:
+    """Send events as fast as the server takes them."""
+    write = get_stream_writer()
+    for number in range(EVENTS):
+        write({"number": number})
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+    return {"done": ["shouted"]}
+
+
 async def rest(state: Work) -> dict[str, Any]:
     """Wait without using anything: a call to a slow service."""
     await asyncio.sleep(state.get("seconds", 1.0))
@@ -131,6 +143,7 @@ echo = line(MessagesState, {"answer": answer})
 ten = line(Work, {f"step_{number}": step(number) for number in range(1, 11)})
 tokens = line(MessagesState, {"model": talk(FixedTokens())})
 tokslow = line(MessagesState, {"model": talk(FixedTokens(pause=SLOW_TOKEN_SECONDS))})
+burst = line(Work, {"shout": shout})
 sleepy = line(Work, {"rest": rest})
 hold = line(Work, {"rest": rest})
 blocker = line(Work, {"block": block})

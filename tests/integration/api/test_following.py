@@ -394,6 +394,8 @@ def test_stream__after_the_end_of_a_run_that_is_not_resumable(
 
 # Redis loses things
 
+LOST = ("gap", None, None)
+
 
 @pytest.mark.parametrize(
     ("modes", "expected"),
@@ -418,7 +420,7 @@ def test_stream__the_log_was_lost(
     worker.finish(claim)
 
     metadata = ("metadata", {"run_id": claim.run_id, "attempt": 1}, None)
-    assert parse(response.data) == [metadata, *([expected] if expected else [])]
+    assert parse(response.data) == [metadata, LOST, *([expected] if expected else [])]
 
 
 def test_stream__the_log_expired(
@@ -434,7 +436,7 @@ def test_stream__the_log_expired(
 
     raw = joined(client, run, Last_Event_ID="-1").data
 
-    assert parse(raw) == [("values", {"value": "hi", "log": ["HI"]}, None)]
+    assert parse(raw) == [LOST, ("values", {"value": "hi", "log": ["HI"]}, None)]
 
 
 def test_stream__the_log_of_a_failure_was_lost(
@@ -447,7 +449,7 @@ def test_stream__the_log_of_a_failure_was_lost(
     error = {"error": "ValueError", "message": "boom happened"}
     worker.finish(claim, RunStatus.ERROR, error=error)
 
-    assert parse(response.data)[1:] == [("error", error, None)]
+    assert parse(response.data)[1:] == [LOST, ("error", error, None)]
 
 
 def test_wait__the_log_was_lost(
@@ -471,3 +473,35 @@ def test_wait__the_run_was_deleted_meanwhile(client: FlaskClient, thread_id: str
     sql("DELETE FROM run")
 
     assert response.get_json() == {"__error__": NOT_FOUND}
+
+
+@pytest.mark.parametrize("last_event_id", ["-1", "the last one"])
+def test_stream__the_log_was_lost_before_a_client_came_back(
+    client: FlaskClient,
+    running: Callable[..., tuple[dict[str, Any], Claim]],
+    worker: Worker,
+    run_graph: Callable[..., None],
+    last_event_id: str,
+) -> None:
+    run, claim = running(resumable=True)
+    run_graph("echo", run["thread_id"], "hi")
+    before = joined(client, run, Last_Event_ID="-1")
+    [*_, (_, _, newest)] = parse(next(before.iter_encoded()))
+    before.close()
+    worker.rt.redis.flushdb()
+    worker.send(claim, "custom", {"n": 3})
+
+    response = joined(
+        client, run, Last_Event_ID=newest if last_event_id == "the last one" else "-1"
+    )
+    chunks = response.iter_encoded()
+    first = b""
+    while b"custom" not in first:
+        first += next(chunks)
+    worker.end(claim, {"n": 3})
+
+    told = parse(first + b"".join(chunks))
+    snapshot = ("values", {"value": "hi", "log": ["HI"]}, None)
+    assert [name for name, *_ in told] == ["gap", "custom", "values"]
+    assert told[0] == LOST
+    assert told[-1] == snapshot

@@ -80,6 +80,13 @@ def test_metrics(client: FlaskClient) -> None:
     assert 'lg_api_num_runs{status="pending"} 0.0' in text
 
 
+def test_metrics__of_streams(client: FlaskClient) -> None:
+    text = client.get("/metrics").get_data(as_text=True)
+
+    for name in ("open", "behind", "waiting_bytes", "gaps"):
+        assert f"trellis_streams_{name} 0.0" in text
+
+
 def test_metrics__as_json(client: FlaskClient) -> None:
     client.get("/nowhere")
 

@@ -72,7 +72,7 @@ async def test_flush__every_key_is_gone_and_the_run_ends(
     run.status = RunStatus.SUCCESS
     await asyncio.wait_for(following, 5)
 
-    assert items[-1] == End("success", None)
+    assert items[-1] == End("success", None, in_log=False)
 
 
 async def test_flush__the_stream_goes_on_with_a_gap_for_who_missed_something(
@@ -107,7 +107,7 @@ async def test_freeze__a_client_hears_beats_and_the_end(
     run.status = RunStatus.SUCCESS
     await asyncio.wait_for(following, 5)
 
-    assert items[-1] == End("success", None)
+    assert items[-1] == End("success", None, in_log=False)
 
 
 @pytest.mark.usefixtures("thawed")
@@ -159,7 +159,7 @@ async def test_kill__postgres_tells_the_end(
 
     run.status = RunStatus.TIMEOUT
 
-    assert await asyncio.wait_for(following, 5) == [End("timeout", None)]
+    assert await asyncio.wait_for(following, 5) == [End("timeout", None, in_log=False)]
 
 
 async def test_kill__postgres_is_asked_before_the_next_beat(own_valkey: Server) -> None:
@@ -171,7 +171,7 @@ async def test_kill__postgres_is_asked_before_the_next_beat(own_valkey: Server) 
     own_valkey.stop()
     run.status = RunStatus.ERROR
 
-    assert await asyncio.wait_for(following, 5) == [End("error", None)]
+    assert await asyncio.wait_for(following, 5) == [End("error", None, in_log=False)]
 
     await reader.close()
 
@@ -187,8 +187,8 @@ async def test_kill__a_client_that_comes_while_redis_is_down(
 
     run.status = RunStatus.SUCCESS
 
-    assert await fresh == [End("success", None)]
-    assert await again == [End("success", None)]
+    assert await fresh == [End("success", None, in_log=False)]
+    assert await again == [End("success", None, in_log=False)]
 
 
 async def test_kill__sending_is_bounded_and_the_largest_run_pays(

@@ -140,7 +140,7 @@ async def test_follow__from_now_on_after_the_end(
 async def test_follow__a_run_that_is_over_and_forgotten(reader: Reader) -> None:
     began = time.monotonic()
 
-    assert await collect(reader, Run(RunStatus.SUCCESS)) == [End("success", None)]
+    assert await collect(reader, Run(RunStatus.SUCCESS)) == [End("success", None, in_log=False)]
 
     assert time.monotonic() - began < 1
 
@@ -151,7 +151,7 @@ async def test_follow__a_run_that_does_not_exist(reader: Reader) -> None:
 
     items = [item async for item in reader.follow("r0", status=nothing)]
 
-    assert items[-1] == End(None, None)
+    assert items[-1] == End(None, None, in_log=False)
 
 
 async def test_follow__the_end_entry_was_never_written(writer: EventWriter, reader: Reader) -> None:
@@ -206,6 +206,32 @@ async def test_follow__an_event_puts_the_beat_off(
     assert loop.time() - began == pytest.approx(0.5, abs=0.06)
 
 
+async def test_batches__what_is_not_shown_puts_no_beat_off(
+    writer: EventWriter, reader: Reader, running: Run
+) -> None:
+    def is_values(item: Item) -> bool:
+        return not isinstance(item, Event) or item.name == "values"
+
+    async def chatter() -> None:
+        for n in range(10_000):
+            writer.send(claim(), "values" if n == 30 else "custom", b"%d" % n)
+            await asyncio.sleep(QUICK.beat_seconds / 10)
+
+    chatting = asyncio.create_task(chatter())
+    items: list[Item] = []
+    async with aclosing(reader.batches("r1", status=running, shows=is_values)) as batches:
+        async for batch in batches:
+            items += batch
+            if len(items) == 6:
+                break
+    chatting.cancel()
+
+    assert {type(item) for item in items} == {Beat, Event}
+    assert sum(isinstance(item, Event) for item in items) == 1
+    # At the most once, when it began: what is not shown tells all the same that the run goes on.
+    assert running.asked <= 1
+
+
 async def test_follow__asks_postgres_only_after_a_silence(
     writer: EventWriter, reader: Reader, running: Run
 ) -> None:
@@ -229,7 +255,7 @@ async def test_follow__a_database_that_is_down_is_asked_again(reader: Reader) ->
 
     items = [item async for item in reader.follow("r1", status=status)]
 
-    assert items[-1] == End("success", None)
+    assert items[-1] == End("success", None, in_log=False)
 
 
 async def test_follow__a_later_attempt_goes_on_in_the_same_stream(

@@ -45,16 +45,11 @@ def test_assistant_id(given: str, assistant_id: str) -> None:
             ["messages-tuple", "debug", "tasks", "checkpoints"],
             ("messages-tuple", "debug", "tasks", "checkpoints"),
         ),
+        (["events", "tools", "lifecycle"], ("events", "tools", "lifecycle")),
     ],
 )
 def test_stream_mode(given: Any, modes: tuple[str, ...]) -> None:
     assert parsed(stream_mode=given).stream_mode == modes
-
-
-@pytest.mark.parametrize("mode", ["events", "tools", "lifecycle"])
-def test_stream_mode__known_but_not_supported_yet(mode: str) -> None:
-    with pytest.raises(NotSupported, match=mode):
-        parsed(stream_mode=["values", mode])
 
 
 def test_stream_mode__unknown() -> None:

@@ -13,6 +13,7 @@ from trellis.api.streaming import (
     View,
     cursor,
     event_chunks,
+    showing,
     value_chunks,
     wanted_modes,
     watched,
@@ -21,8 +22,8 @@ from trellis.errors import Unavailable
 from trellis.stream import sse
 from trellis.stream.entries import BEAT, GAP, End, Event, Item
 
-ALL = View(with_ids=False, modes=None, has_values=True)
-NO_VALUES = View(with_ids=False, modes=None, has_values=False)
+ALL = View(with_ids=False, has_values=True)
+NO_VALUES = View(with_ids=False, has_values=False)
 
 SNAPSHOT = b'event: values\r\ndata: {"from":"postgres"}\r\n\r\n'
 
@@ -69,7 +70,7 @@ def test_events__what_came_together_is_sent_together() -> None:
 
 
 def test_events__with_ids() -> None:
-    view = View(with_ids=True, modes=None, has_values=True)
+    view = View(with_ids=True, has_values=True)
 
     [chunk] = events([event("values", number=7), End("success", b"{}")], view=view)
 
@@ -85,7 +86,7 @@ def test_events__with_ids() -> None:
         ("custom", []),
     ],
 )
-def test_events__of_one_mode_and_always_the_error(mode: str, shown: list[str]) -> None:
+def test_showing__one_mode_and_always_the_error(mode: str, shown: list[str]) -> None:
     names = [
         "metadata",
         "values",
@@ -96,20 +97,22 @@ def test_events__of_one_mode_and_always_the_error(mode: str, shown: list[str]) -
         "messages/metadata|child:1",
         "error",
     ]
-    view = View(with_ids=False, modes=frozenset({mode}), has_values=True)
+    shows = showing(frozenset({mode}))
 
-    chunks = events([*map(event, names), End("error", b"{}")], view=view)
-
-    assert b"".join(chunks) == b"".join(sent(name) for name in (*shown, "error"))
+    assert [name for name in names if shows(event(name))] == [*shown, "error"]
+    assert all(map(shows, (GAP, BEAT, End("success", None))))
 
 
 @pytest.mark.parametrize(
     ("last", "told_again"),
     [
-        ([GAP, End("success", b"2")], [sent("values", b"2")]),
-        ([GAP, event("custom"), End("success", b"2")], [sent("custom"), sent("values", b"2")]),
-        ([GAP, event("values", b"2"), End("success", b"2")], [sent("values", b"2")]),
-        ([GAP, End("interrupted", b"2")], []),
+        ([GAP, End("success", b"2")], [sse.GAP, sent("values", b"2")]),
+        (
+            [GAP, event("custom"), End("success", b"2")],
+            [sse.GAP, sent("custom"), sent("values", b"2")],
+        ),
+        ([GAP, event("values", b"2"), End("success", b"2")], [sse.GAP, sent("values", b"2")]),
+        ([GAP, End("interrupted", b"2")], [sse.GAP]),
     ],
 )
 def test_events__a_gap_before_the_end(last: list[Item], told_again: list[bytes]) -> None:
@@ -122,13 +125,27 @@ def test_events__a_gap_before_the_end(last: list[Item], told_again: list[bytes])
 def test_events__a_gap_is_filled_with_the_values() -> None:
     chunks = events([event("values"), GAP], [event("custom"), End("success", b"{}")])
 
-    assert chunks == [sent("values"), SNAPSHOT, sent("custom")]
+    assert chunks == [sent("values") + sse.GAP, SNAPSHOT, sent("custom")]
 
 
-def test_events__a_gap_means_nothing_to_who_looks_at_no_values() -> None:
+def test_events__a_gap_that_newer_values_fill() -> None:
+    chunks = events([GAP, event("values")], [End("success", b"{}")])
+
+    assert chunks == [sse.GAP + sent("values")]
+
+
+def test_events__a_gap_is_told_to_who_looks_at_no_values() -> None:
     chunks = events([GAP, event("custom"), End("success", b"{}")], view=NO_VALUES)
 
-    assert chunks == [sent("custom")]
+    assert chunks == [sse.GAP + sent("custom")]
+
+
+def test_events__an_end_that_the_log_does_not_tell() -> None:
+    lost = End("success", None, in_log=False)
+
+    assert events([lost]) == [sse.GAP + SNAPSHOT]
+    assert events([lost], view=NO_VALUES) == [sse.GAP]
+    assert events([End("interrupted", None, in_log=False)]) == []
 
 
 def test_events__an_end_without_values_is_told_from_postgres() -> None:

@@ -45,7 +45,7 @@ def test_event_counter__however_the_bytes_are_cut(size):
     for start in range(0, len(text), size):
         counter.feed(text[start : start + size])
 
-    assert counter.messages == 5
+    assert counter.events == 5
     assert not counter.failed
 
 
