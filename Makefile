@@ -15,7 +15,7 @@ SEEDS ?= 20
 RUNS ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check bench plans chaos soak clean
+.PHONY: help install dev demo test browser check bench plans chaos soak clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##\(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-9s", $$2; $$1 = $$2 = ""; print }'
@@ -31,6 +31,9 @@ demo: $(STAMP)  ## Watch an agent stream, ask for approval and resume
 
 test: $(STAMP)  ## Run every test
 	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+browser: $(STAMP)  ## Run the React pages in Chromium (needs Node, npm, Chromium)
+	@TRELLIS_TEST_BROWSER=required $(PYTHON) -m pytest tests/acceptance/test_browser.py $(ARGS)
 
 check: $(STAMP)  ## Lint, types, import rules, unit tests
 	@$(PYTHON) -m ruff check .
