@@ -3,10 +3,9 @@
 import { StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 
-const asked = new URLSearchParams(location.search);
+export const asked = new URLSearchParams(location.search);
 
 export const api = asked.get("api");
-export const storage = asked.get("storage");
 
 /** What the human says, as input of the graph `dialogue`. */
 export const said = (text) => ({
@@ -50,7 +49,7 @@ function Message({ message, useActions }) {
   );
 }
 
-export function Chat({ stream, send, answer, useActions, events = [] }) {
+export function Chat({ stream, send, answer, useActions, Events }) {
   const [draft, setDraft] = useState("");
   const submit = (event) => {
     event.preventDefault();
@@ -78,7 +77,7 @@ export function Chat({ stream, send, answer, useActions, events = [] }) {
         <button>Send</button>
       </form>
       <button onClick={() => stream.stop()}>Stop</button>
-      <ul className="events">{events.map((event, index) => <li key={index}>{event}</li>)}</ul>
+      <ul>{Events && <Events stream={stream} />}</ul>
     </main>
   );
 }

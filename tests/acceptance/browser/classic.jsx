@@ -2,7 +2,7 @@
 
 import { useState } from "react";
 import { useStream } from "@langchain/langgraph-sdk/react";
-import { api, Chat, said, show, storage, useThread } from "./chat.jsx";
+import { api, asked, Chat, said, show, useThread } from "./chat.jsx";
 
 const STORAGES = { session: true, local: () => localStorage, none: false };
 
@@ -25,8 +25,8 @@ function Classic() {
     threadId,
     onThreadId,
     fetchStateHistory: true,
-    reconnectOnMount: STORAGES[storage ?? "session"],
-    ...(location.hash === "#listen" ? listeners : {}),
+    reconnectOnMount: STORAGES[asked.get("storage") ?? "session"],
+    ...(asked.has("listen") ? listeners : {}),
   });
 
   const useActions = (message) => {
@@ -50,7 +50,7 @@ function Classic() {
   };
   const answer = (decision) => stream.submit(undefined, { command: { resume: decision } });
 
-  return <Chat {...{ stream, send, answer, useActions, events }} />;
+  return <Chat {...{ stream, send, answer, useActions, Events: () => events.map((name) => <li key={name}>{name}</li>) }} />;
 }
 
 show(Classic);

@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Window } from "./window.mjs";
 
-export function conversation(name) {
+export function conversation(name, given = {}) {
+  const open = () => Window.open(name, given);
+
   test("send: the answer appears word by word", async () => {
-    const window = await Window.open(name);
+    const window = await open();
 
     await window.saySlowly("hello there");
 
@@ -21,7 +23,7 @@ export function conversation(name) {
   });
 
   test("an interrupt is shown, survives a reload and is answered", async () => {
-    const window = await Window.open(name);
+    const window = await open();
 
     await window.say("ask twice");
     await window.isAsked("Shall I ask twice?");
@@ -38,7 +40,7 @@ export function conversation(name) {
   });
 
   test("reload: the page rejoins the run", async () => {
-    const window = await Window.open(name);
+    const window = await open();
     await window.saySlowly("one");
 
     await window.page.reload();
@@ -53,7 +55,7 @@ export function conversation(name) {
   });
 
   test("reload after the end: the conversation is there", async () => {
-    const window = await Window.open(name);
+    const window = await open();
     await window.say("one");
     await window.sees("one", "Heard: one");
     await window.isBusy(false);
@@ -66,7 +68,7 @@ export function conversation(name) {
   });
 
   test("stop: the run is cancelled, and the conversation can go on", async () => {
-    const window = await Window.open(name);
+    const window = await open();
     await window.saySlowly("one");
 
     await window.press("Stop");
@@ -80,7 +82,7 @@ export function conversation(name) {
   });
 
   test("edit: another branch begins before the message", async () => {
-    const window = await Window.open(name);
+    const window = await open();
     await window.say("one");
     await window.sees("one", "Heard: one");
     await window.isBusy(false);
@@ -98,7 +100,7 @@ export function conversation(name) {
   });
 
   test("an error is shown, and the conversation can go on", async () => {
-    const window = await Window.open(name);
+    const window = await open();
 
     await window.say("fail please");
 

@@ -55,7 +55,7 @@ export class Window {
     const self = new Window(page, course);
     page.on("pageerror", (error) => self.errors.push(error));
     const asked = new URLSearchParams({ api: process.env.TRELLIS_URL, folder: course.folder, ...given });
-    await page.goto(`http://127.0.0.1:${server.address().port}/${name}?${asked}${given.hash ?? ""}`);
+    await page.goto(`http://127.0.0.1:${server.address().port}/${name}?${asked}`);
     return self;
   }
 
@@ -110,6 +110,14 @@ export class Window {
       const shown = [...document.querySelectorAll("ol > li > p")].map((each) => each.textContent);
       return JSON.stringify(shown) === JSON.stringify(wanted);
     }, texts);
+  }
+
+  /** Wait until these kinds of events were heard. */
+  async hears(...kinds) {
+    await this.until((wanted) => {
+      const heard = [...document.querySelectorAll("ul > li")].map((each) => each.textContent);
+      return JSON.stringify(heard.sort()) === JSON.stringify(wanted);
+    }, kinds);
   }
 
   async isBusy(busy = true) {
