@@ -23,7 +23,7 @@ def missing(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> str:
     for name in CHROMIUM:
         if found := shutil.which(name):
@@ -31,7 +31,7 @@ def chromium() -> str:
     missing("Chromium is not installed; on Debian: apt-get install chromium")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def project(pytestconfig: pytest.Config, chromium: str) -> Path:
     """The tests beside the built pages."""
     if not node.is_installed():
@@ -53,6 +53,6 @@ def test_use_stream(
     project: Path, chromium: str, server: System, name: str, tmp_path: Path
 ) -> None:
     paths = server.get("/openapi.json")["paths"]
-    if name == "v2.test.mjs" and "/threads/{thread_id}/commands" not in paths:
+    if name.startswith("v2_") and "/threads/{thread_id}/commands" not in paths:
         pytest.skip("The server does not speak protocol v2 yet")
     node.test(project, name, server, COURSE=str(tmp_path), CHROMIUM=chromium)

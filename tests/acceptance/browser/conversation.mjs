@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Window } from "./window.mjs";
+import { Cable, Window } from "./window.mjs";
 
 export function conversation(name, given = {}) {
   const open = () => Window.open(name, given);
@@ -39,6 +39,25 @@ export function conversation(name, given = {}) {
     assert.deepEqual(window.errors, []);
   });
 
+  test("a question that was answered is not asked again", async () => {
+    const window = await open();
+    await window.say("ask once");
+    await window.isAsked("Shall I ask once?");
+    await window.press("Approve");
+    await window.sees("ask once", "Heard: ask once", "Decided: yes");
+    await window.isBusy(false);
+    await window.page.reload();
+    await window.sees("ask once", "Heard: ask once", "Decided: yes");
+
+    await window.saySlowly("two", "ask once", "Heard: ask once", "Decided: yes");
+
+    await window.isAskedNothing();
+    window.release("two");
+    await window.sees("ask once", "Heard: ask once", "Decided: yes", "slowly two", "Heard: slowly two");
+    await window.isBusy(false);
+    await window.isAskedNothing();
+  });
+
   test("reload: the page rejoins the run", async () => {
     const window = await open();
     await window.saySlowly("one");
@@ -52,6 +71,22 @@ export function conversation(name, given = {}) {
     await window.isBusy(false);
     await window.hasRuns("success");
     assert.deepEqual(window.errors, []);
+  });
+
+  test("a stream that is cut off is taken up again", async () => {
+    const cable = await Cable.lay();
+    const window = await Window.open(name, { api: cable.url, ...given });
+    await window.saySlowly("one");
+
+    cable.cut();
+
+    window.release("one");
+    await window.sees("slowly one", "Heard: slowly one");
+    await window.isBusy(false);
+    await window.hasRuns("success");
+    assert.deepEqual(window.errors, []);
+    await window.page.close();
+    cable.remove();
   });
 
   test("reload after the end: the conversation is there", async () => {

@@ -2,6 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { connect, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
@@ -45,6 +46,37 @@ after(async () => {
   await browser?.close();
   server?.close();
 });
+
+/** A way to the server that a test can cut. */
+export class Cable {
+  sockets = new Set();
+
+  static async lay() {
+    const self = new Cable();
+    const { hostname, port } = new URL(process.env.TRELLIS_URL);
+    self.server = createTcpServer((near) => {
+      const far = connect(port, hostname);
+      for (const [from, to] of [[near, far], [far, near]]) {
+        self.sockets.add(from);
+        from.pipe(to);
+        from.on("error", () => {}).on("close", () => to.destroy());
+      }
+    });
+    await new Promise((resolve) => self.server.listen(0, "127.0.0.1", resolve));
+    self.url = `http://127.0.0.1:${self.server.address().port}`;
+    return self;
+  }
+
+  /** Break every connection; new ones can be made. */
+  cut() {
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  remove() {
+    this.server.close();
+    this.cut();
+  }
+}
 
 /** A window of the browser, as a human sees and uses it. */
 export class Window {
@@ -92,11 +124,11 @@ export class Window {
     await this.page.getByRole("button", { name: button }).last().click();
   }
 
-  /** Say it; the answer is held after its first word. */
-  async saySlowly(text) {
+  /** Say it, after what was said before; the answer is held after its first word. */
+  async saySlowly(text, ...before) {
     await this.say(`slowly ${text}`);
     await this.course.waitUntilNotes(`>slowly ${text}`);
-    await this.sees(`slowly ${text}`, "Heard:");
+    await this.sees(...before, `slowly ${text}`, "Heard:");
   }
 
   /** Let the answer go on that is held. */
