@@ -33,7 +33,10 @@ def project(cache: pytest.Cache, sources: Path) -> Path:
 
 
 def install(folder: Path) -> None:
-    done = subprocess.run(INSTALL, cwd=folder, capture_output=True, text=True, timeout=110)
+    try:
+        done = subprocess.run(INSTALL, cwd=folder, capture_output=True, text=True, timeout=110)
+    except subprocess.TimeoutExpired as error:
+        raise NoPackages(f"npm does not answer: {error}") from None
     if done.returncode != 0:
         raise NoPackages(done.stdout + done.stderr)
     (folder / "installed").touch()
