@@ -16,7 +16,7 @@ RUNS ?= 10000
 STREAMS ?= 4000
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check bench bench-streams plans chaos soak clean
+.PHONY: help install dev demo test browser check bench bench-streams plans chaos soak clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-14s", $$2; $$1 = $$2 = ""; print }'
@@ -32,6 +32,9 @@ demo: $(STAMP)  ## Watch an agent stream, ask for approval and resume
 
 test: $(STAMP)  ## Run every test
 	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+browser: $(STAMP)  ## Run the React pages in Chromium (needs Node, npm, Chromium)
+	@TRELLIS_TEST_BROWSER=required $(PYTHON) -m pytest tests/acceptance/test_browser.py -m long $(ARGS)
 
 check: $(STAMP)  ## Lint, types, import rules, unit tests
 	@$(PYTHON) -m ruff check .

@@ -48,7 +48,7 @@ ANYBODY = Cors(
     allow_origins=("*",),
     allow_methods=("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"),
     allow_headers=("*",),
-    expose_headers=("x-pagination-total", "x-pagination-next", "content-location"),
+    expose_headers=("x-pagination-total", "x-pagination-next", "content-location", "location"),
 )
 
 

@@ -31,6 +31,7 @@ def test_make(checkout: Path) -> None:
         "dev",
         "demo",
         "test",
+        "browser",
         "check",
         "bench",
         "chaos",

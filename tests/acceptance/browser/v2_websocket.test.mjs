@@ -1,0 +1,3 @@
+import { protocol } from "./protocol.mjs";
+
+protocol("websocket");
