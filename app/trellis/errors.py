@@ -9,7 +9,9 @@ TrellisError
 ├── Conflict              409
 ├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
 ├── StoreFailed           502  the operator's own store failed
+├── EncryptionFailed      502  an encryption handler of the operator's failed
 ├── Unavailable           503  a dependency is down; nothing was written
+├── Undecipherable        500  what is stored was encrypted with another key, or was changed
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
 ├── UnknownInterruptError      a run answers a question that does not wait
@@ -88,11 +90,24 @@ class StoreFailed(TrellisError):
         super().__init__(f"The store {how}. The server's log says more.")
 
 
+class EncryptionFailed(TrellisError):
+    """A handler of `encryption.path` failed. What was to be written was not written."""
+
+    status = 502
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"An encryption handler {how}. The server's log says more.")
+
+
 class Unavailable(TrellisError):
     """A dependency is down. Nothing was written; the client may try again."""
 
     status = 503
     retry_after_seconds = 2
+
+
+class Undecipherable(TrellisError):
+    """What is stored cannot be decrypted: its key is missing, or it is not what was written there."""
 
 
 class ConfigError(TrellisError):

@@ -16,11 +16,12 @@ from trellis.auth.access import Access
 from trellis.auth.build import build as build_access
 from trellis.db.engine import new_engine
 from trellis.db.queries import Preparing
+from trellis.db.vault import Vault, vault_of
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import Unavailable
-from trellis.graphs import priorities
+from trellis.graphs import priorities, vault
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.priorities import Hook
 from trellis.settings import Settings
@@ -113,6 +114,11 @@ class Runtime:
         return priorities.load(self.manifest)
 
     @property
+    def vault(self) -> Vault:
+        """What encrypts the process's rows."""
+        return vault_of(self.engine)
+
+    @property
     def index(self) -> Index | None:
         """
         The store's semantic index, if langgraph.json wants one. The first use imports the user's code: in a thread.
@@ -144,10 +150,13 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     :raises ConfigError: langgraph.json is missing or wrong.
     """
     client = connect(settings.redis_url, max_connections=settings.web_threads + 8)
-    connections = new_engine(
-        settings.database_url, pool_size=settings.database_pool_size, autocommit=True
-    )
     manifest = load(settings.config_path)
+    connections = new_engine(
+        settings.database_url,
+        pool_size=settings.database_pool_size,
+        autocommit=True,
+        vault=vault.build(manifest),
+    )
     engine = connections.execution_options(isolation_level="READ COMMITTED")
     return Runtime(
         settings=settings,

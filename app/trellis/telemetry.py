@@ -26,6 +26,7 @@ ANNOUNCE_FAILED = "announce.failed"
 SIGNAL_FAILED = "signal.failed"
 CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
+RUN_UNREADABLE = "run.unreadable"  #: an encryption handler did not open what a run is to do
 RUN_ABANDONED = "run.abandoned"
 PRIORITY_FAILED = "priority.failed"  #: the operator's hook
 CACHE_FAILED = "cache.failed"  #: langgraph_sdk.cache

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import orjson
 from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
 
@@ -19,11 +20,13 @@ from trellis.db.rounds import Finish, Finished, Release, Take, Taken
 from trellis.db.runs import Claimed, Pending
 from trellis.db.serde import serializer
 from trellis.db.state_types import state_types
+from trellis.db.vault import Vault
 from trellis.db.writer import FencedBackend
 from trellis.domain.access import Principal, caller
+from trellis.domain.encryption import context as encryption_context
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
-from trellis.errors import Fenced, Unavailable
+from trellis.errors import EncryptionFailed, Fenced, TrellisError, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
     RUN_ABANDONED,
@@ -32,6 +35,7 @@ from trellis.telemetry import (
     RUN_FINISHED,
     RUN_LOST,
     RUN_RELEASED,
+    RUN_UNREADABLE,
     log,
 )
 from trellis_workers import driver, outcome
@@ -155,7 +159,8 @@ class Executor:
         if self._host.draining.is_set():
             # SIGTERM came while the claim was on its way (race 33).
             return await self._release(taken.run)
-        following = await self._attempt(taken)
+        readable = await self._opened(taken)
+        following = await self._attempt(readable) if readable else None
         self._count()
         return following
 
@@ -175,6 +180,21 @@ class Executor:
         )
         taken: Taken | None = await self._host.writer.do(take)
         return taken
+
+    async def _opened(self, taken: Taken) -> Taken | None:
+        """The run as its graph may read it. None: the operator's handlers failed, and so has the run."""
+        vault, run = self._host.rt.vault, taken.run
+        encryption_context.set({})
+        open_ = partial(vault.open_by_hand, run.kwargs, model="run", field="kwargs")
+        try:
+            kwargs = await asyncio.to_thread(open_) if vault.handlers else open_()
+        except TrellisError as error:
+            log().error(RUN_UNREADABLE, run_id=run.claim.run_id, error=str(error))
+            await self._record_as(run.claim, outcome.of_exception(error))
+            return None
+        # For whatever the run stores, and its end.
+        encryption_context.set(kwargs.get("encryption_context") or {})
+        return replace(taken, run=replace(run, kwargs=kwargs))
 
     async def _attempt(self, taken: Taken) -> Pending | None:
         """One attempt under its lease. Returns the thread's next run."""
@@ -359,8 +379,20 @@ class Executor:
             return await self._record_as(claim, outcome.of_exception(error))
 
     async def _record_as(self, claim: Claim, ended: Outcome) -> Finished:
-        finished: Finished = await self._host.writer.do(Finish(claim=claim, outcome=ended))
-        return finished
+        kept = await self._sealed(ended)
+        finished: Finished = await self._host.writer.do(Finish(claim=claim, outcome=kept))
+        return replace(finished, outcome=ended) if finished.outcome is kept else finished
+
+    async def _sealed(self, ended: Outcome) -> Outcome:
+        """The end as the operator's handlers want it stored. Where they fail, what would show is left out."""
+        vault = self._host.rt.vault
+        if vault.handlers is None:
+            return ended
+        try:
+            return await asyncio.to_thread(_by_hand, vault, ended)
+        except EncryptionFailed as error:
+            failed = outcome.of_exception(error)
+            return replace(failed, traceback=None)
 
     def _tell(self, run: Claimed, ended: Outcome, values: Any) -> None:
         events = self._host.events
@@ -387,6 +419,17 @@ class Executor:
         if back is not None:
             log().info(RUN_RELEASED, run_id=back.run_id)
         return back
+
+
+def _by_hand(vault: Vault, ended: Outcome) -> Outcome:
+    told = {"traceback": ended.traceback} if ended.traceback else None
+    traceback = vault.seal_by_hand(told, model="run", field="traceback")
+    return replace(
+        ended,
+        error=vault.seal_by_hand(ended.error, model="run", field="error"),
+        interrupts=vault.seal_by_hand(ended.interrupts, model="thread", field="interrupts"),
+        traceback=orjson.dumps(traceback).decode() if traceback else None,
+    )
 
 
 def _on_loop(host: Host, call: Callable[[], None]) -> None:

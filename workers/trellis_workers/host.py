@@ -30,6 +30,7 @@ from trellis.graphs import embeddings, own_store
 from trellis.graphs.manifest import Manifest, load
 from trellis.graphs.own_store import Opened
 from trellis.graphs.registry import Registry
+from trellis.graphs.vault import build as build_vault
 from trellis.loopback import OnDemand
 from trellis.runtime import Runtime
 from trellis.settings import Settings
@@ -104,7 +105,8 @@ def build(settings: Settings, *, owner: str) -> Host:
     loopback.announce()
     loopback.connect(api := OnDemand(settings))
     manifest = load(settings.config_path)
-    engine = new_engine(settings.database_url, pool_size=settings.database_pool_size)
+    vault = build_vault(manifest)
+    engine = new_engine(settings.database_url, pool_size=settings.database_pool_size, vault=vault)
     lease = Lease()
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
@@ -131,7 +133,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         registry=Registry(manifest),
         engine=engine,
         # Its own connections each: a writer in trouble must not cost a lease, nor the other way round.
-        writer=Writer(new_engine(settings.database_url, pool_size=1), cache=cache),
+        writer=Writer(new_engine(settings.database_url, pool_size=1, vault=vault), cache=cache),
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
         loopback=api,

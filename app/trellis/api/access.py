@@ -19,7 +19,7 @@ import orjson
 from flask import Response, g, request
 
 from trellis import telemetry
-from trellis.api import body
+from trellis.api import body, encryption
 from trellis.api.current import rt, who
 from trellis.auth.request import Request
 from trellis.db.access import Resource
@@ -230,6 +230,7 @@ def check() -> None:
         raise known
     g.who = known or _identify()
     caller.set(who())
+    encryption.tell()
     assistants.welcome(rt(), who().tenant_id)
     if request.url_rule is None or rt().access.is_open or who().is_internal:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, and_, column, func, literal, or_, select, table, true
@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Text
 
 from trellis.db.engine import Tx
-from trellis.domain.access import AllOf, AnyOf, Condition, Contains, Equals
+from trellis.db.vault import vault_of
+from trellis.domain.access import AllOf, AnyOf, Condition, Contains, Equals, keys_of
 
 #: The resources whose rows have metadata.
 Resource = Literal["threads", "assistants", "crons"]
@@ -32,6 +33,14 @@ _RUN = table(
     column("thread_id", UUID(as_uuid=False)),
     column("tenant_id", Text),
 )
+
+
+def check_readable(
+    tx: Tx, resource: Resource, metadata: Mapping[str, Any], condition: Condition | None
+) -> None:
+    """:raises Invalid: Postgres cannot tell who meets this, for it looks at values that are encrypted."""
+    looked_at = {**dict.fromkeys(keys_of(condition), "?"), **metadata}
+    vault_of(tx).check_search(looked_at, model=resource.removesuffix("s"))
 
 
 def meets(metadata: Any, condition: Condition | None) -> ColumnElement[bool]:
@@ -62,6 +71,7 @@ def forbidden(
     tx: Tx, tenant_id: str, resource: Resource, ids: Iterable[str], condition: Condition
 ) -> set[str]:
     """Those of the tenant's rows that do not meet the condition. Ids without a row are not among them."""
+    check_readable(tx, resource, {}, condition)
     rows, key = _TABLES[resource]
     statement = select(rows.c[key]).where(
         rows.c[key].in_(list(ids)),

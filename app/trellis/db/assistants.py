@@ -13,10 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import DateTime, Integer, Text
 
 from trellis.db import queries
-from trellis.db.access import meets
+from trellis.db.access import check_readable, meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
+from trellis.db.vault import Vault, vault_of
 from trellis.domain.access import Condition
 from trellis.domain.ids import default_assistant_id
 from trellis.domain.pages import Page
@@ -39,6 +40,7 @@ _ASSISTANT = table(
     column("version", Integer),
     column("description", Text),
 )
+_HIDDEN = ("config", "context", "metadata")
 _SHOWN = [col for name, col in _ASSISTANT.c.items() if name not in ("assistant_id", "tenant_id")]
 
 
@@ -75,36 +77,50 @@ def ensure_default(tx: Tx, tenant_id: str, graph: Graph) -> None:
 
 def get(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
     """The assistant; None means there is none, or it belongs to somebody else."""
-    return _row(tx, "get", assistant_id=assistant_id, tenant_id=tenant_id)
+    return _shown(tx, "get", assistant_id=assistant_id, tenant_id=tenant_id)
+
+
+def _shown(tx: Tx, statement: str, **params: Any) -> Row | None:
+    """The row of a statement as it was before it was stored."""
+    row = _row(tx, statement, **params)
+    return row and _opened(vault_of(tx), row)
+
+
+def _opened(vault: Vault, row: Row) -> Row:
+    columns = {name: f"assistant {name}" for name in _HIDDEN}
+    return vault.show_columns(row, **columns) if vault.is_on else row
 
 
 def insert(tx: Tx, tenant_id: str, *, assistant_id: str, fields: Mapping[str, Any]) -> Row | None:
     """Make an assistant with its first version. None means that one with this id exists already."""
-    return _row(tx, "insert", assistant_id=assistant_id, tenant_id=tenant_id, **_encoded(fields))
+    encoded = _encoded(vault_of(tx), fields)
+    return _shown(tx, "insert", assistant_id=assistant_id, tenant_id=tenant_id, **encoded)
 
 
 def lock(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
     """The assistant, locked until the commit; None means there is none, or it belongs to somebody else."""
-    return _row(tx, "lock", assistant_id=assistant_id, tenant_id=tenant_id)
+    return _shown(tx, "lock", assistant_id=assistant_id, tenant_id=tenant_id)
 
 
 def change(tx: Tx, assistant_id: str, fields: Mapping[str, Any]) -> Row:
     """Give a locked assistant its next version; metadata is merged into what is there."""
-    row = _row(tx, "change", assistant_id=assistant_id, **_encoded(fields))
+    row = _shown(tx, "change", assistant_id=assistant_id, **_encoded(vault_of(tx), fields))
     assert row is not None
     return row
 
 
 def set_latest(tx: Tx, assistant_id: str, *, version: int) -> Row | None:
     """Make a locked assistant what a version of it is. None means there is no such version."""
-    return _row(tx, "set_latest", assistant_id=assistant_id, version=version)
+    return _shown(tx, "set_latest", assistant_id=assistant_id, version=version)
 
 
 def versions(
     tx: Tx, assistant_id: str, *, metadata: Mapping[str, Any], limit: int, offset: int
 ) -> Sequence[Row]:
     """A page of an assistant's versions, newest first."""
-    return _rows(
+    vault = vault_of(tx)
+    vault.check_search(metadata, model="assistant")
+    found = _rows(
         tx,
         "versions",
         assistant_id=assistant_id,
@@ -112,6 +128,7 @@ def versions(
         limit=limit,
         offset=offset,
     )
+    return [_opened(vault, row) for row in found]
 
 
 def delete(tx: Tx, assistant_id: str) -> None:
@@ -129,15 +146,17 @@ def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]
     order = _ASSISTANT.c[page.sort_by]
     tie = _ASSISTANT.c.assistant_id
     assistant_id = _ASSISTANT.c.assistant_id.cast(Text).label("assistant_id")
+    check_readable(tx, "assistants", query.metadata, query.allowed)
     statement = _matching(select(assistant_id, *_SHOWN), tenant_id, query).order_by(
         *((order.asc(), tie.asc()) if page.sort_order == "asc" else (order.desc(), tie.desc()))
     )
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
-    return cast("Sequence[Row]", found)
+    return [_opened(vault_of(tx), cast(Row, row)) for row in found]
 
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
     """How many assistants match."""
+    check_readable(tx, "assistants", query.metadata, query.allowed)
     statement = _matching(select(func.count()).select_from(_ASSISTANT), tenant_id, query)
     return cast(int, tx.execute(statement).scalar_one())
 
@@ -159,7 +178,8 @@ def _json(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
 
-def _encoded(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _encoded(vault: Vault, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an assistant that a client may set, as parameters."""
     plain = {name: fields[name] for name in ("graph_id", "name", "description")}
-    return {**plain, **{name: _json(fields[name]) for name in ("config", "context", "metadata")}}
+    hidden = {name: vault.hide(fields[name], model="assistant", field=name) for name in _HIDDEN}
+    return {**plain, **{name: _json(value) for name, value in hidden.items()}}

@@ -17,9 +17,10 @@ from sqlalchemy.dialects.postgresql import JSON, JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Text
 
 from trellis.db import queries
-from trellis.db.access import meets
+from trellis.db.access import check_readable, meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
+from trellis.db.vault import Vault, check_unsealed, vault_of
 from trellis.domain.access import Condition
 from trellis.domain.pages import Page
 
@@ -47,7 +48,7 @@ _SHOWN = [
     *(col for name, col in _CRON.c.items() if name not in (*_IDS, "tenant_id", "end_time", "run")),
     func.coalesce(_CRON.c.run.op("#>>")("{user,identity}"), "").label("user_id"),
 ]
-_JSON = ("metadata", "payload", "run")
+_SEALED = ("payload", "run")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +67,35 @@ _row = partial(queries.row, "crons")
 _change = partial(queries.change, "crons")
 
 
-def _encoded(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, **{name: orjson.dumps(values[name]).decode() for name in _JSON}}
+def _encoded(tx: Tx, values: Mapping[str, Any]) -> dict[str, Any]:
+    vault = vault_of(tx)
+    check_unsealed(values["payload"])
+    encoded = {name: _sealed(vault, values, name) for name in _SEALED}
+    return {**values, "metadata": _json(vault.hide(values["metadata"], model="cron")), **encoded}
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _sealed(vault: Vault, values: Mapping[str, Any], name: str) -> str | None:
+    value = values[name]
+    sealed = vault.seal_json(_json(value), "cron", values["cron_id"], name)
+    if name != "run" or not vault.is_on:
+        return sealed
+    # Whose it is, statements read, too.
+    made = orjson.loads(sealed or "{}")
+    identity = {"identity": value["user"]["identity"]} if value["user"] else {}
+    return _json({**made, "user": {**(made.get("user") or {}), **identity} or None})
+
+
+def _opened(tx: Tx, row: Row, *, cron_id: str | None = None) -> Row:
+    """A cron with what of it is encrypted. `cron_id` where the row does not name it."""
+    vault, cron_id = vault_of(tx), cron_id or row["cron_id"]
+    found = {
+        name: vault.open_json(row[name], "cron", cron_id, name) for name in _SEALED if name in row
+    }
+    return {**row, "metadata": vault.show(row["metadata"], model="cron"), **found}
 
 
 def hold_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> bool:
@@ -87,22 +115,24 @@ def now(tx: Tx) -> datetime:
 
 def insert(tx: Tx, tenant_id: str, values: Mapping[str, Any]) -> Row:
     """Make a cron."""
-    return cast(Row, _row(tx, "insert", tenant_id=tenant_id, **_encoded(values)))
+    return _opened(tx, cast(Row, _row(tx, "insert", tenant_id=tenant_id, **_encoded(tx, values))))
 
 
 def get(tx: Tx, tenant_id: str, cron_id: str) -> Row | None:
     """The cron; None means there is none, or it belongs to somebody else."""
-    return _row(tx, "get", tenant_id=tenant_id, cron_id=cron_id)
+    row = _row(tx, "get", tenant_id=tenant_id, cron_id=cron_id)
+    return row and _opened(tx, row)
 
 
 def lock(tx: Tx, tenant_id: str, cron_id: str) -> Row | None:
     """The cron, locked until the commit, and what time it is."""
-    return _row(tx, "lock", tenant_id=tenant_id, cron_id=cron_id)
+    row = _row(tx, "lock", tenant_id=tenant_id, cron_id=cron_id)
+    return row and _opened(tx, row, cron_id=cron_id)
 
 
 def update(tx: Tx, tenant_id: str, values: Mapping[str, Any]) -> Row:
     """Change a locked cron."""
-    return cast(Row, _row(tx, "update", tenant_id=tenant_id, **_encoded(values)))
+    return _opened(tx, cast(Row, _row(tx, "update", tenant_id=tenant_id, **_encoded(tx, values))))
 
 
 def delete(tx: Tx, tenant_id: str, cron_id: str) -> bool:
@@ -113,7 +143,7 @@ def delete(tx: Tx, tenant_id: str, cron_id: str) -> bool:
 def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """One page of the crons that match; those without the sorted value come last."""
     order, tie = _CRON.c[page.sort_by], _CRON.c.cron_id
-    statement = _matching(select(*_SHOWN), tenant_id, query).order_by(
+    statement = _matching(tx, select(*_SHOWN), tenant_id, query).order_by(
         *(
             (order.asc().nulls_last(), tie.asc())
             if page.sort_order == "asc"
@@ -121,16 +151,17 @@ def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]
         )
     )
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
-    return cast("Sequence[Row]", found)
+    return [_opened(tx, cast(Row, row)) for row in found]
 
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
     """How many crons match."""
-    statement = _matching(select(func.count()).select_from(_CRON), tenant_id, query)
+    statement = _matching(tx, select(func.count()).select_from(_CRON), tenant_id, query)
     return cast(int, tx.execute(statement).scalar_one())
 
 
-def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+def _matching(tx: Tx, statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+    check_readable(tx, "crons", query.metadata, query.allowed)
     statement = statement.where(
         _CRON.c.tenant_id == tenant_id, meets(_CRON.c.metadata, query.allowed)
     )
@@ -157,7 +188,8 @@ def take(tx: Tx, cron_id: str, thread_id: str | None) -> Row | None:
     """A cron that is due, locked with its thread. None means that somebody else is at it, or has fired it."""
     if thread_id is not None and not _row(tx, "take_thread", thread_id=thread_id):
         return None
-    return _row(tx, "take", cron_id=cron_id)
+    row = _row(tx, "take", cron_id=cron_id)
+    return row and _opened(tx, row)
 
 
 def stamp(tx: Tx, cron_id: str, run_id: str, *, tick: datetime | None) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 from trellis.db import queries
 from trellis.db.engine import Tx
+from trellis.db.vault import vault_of
 
 LOST = "its worker was lost too often"
 RAISED = "its graph raised"
@@ -16,8 +17,12 @@ _run = partial(queries.change, "dead_letters")
 
 def bury(tx: Tx, letters: Sequence[tuple[str, str, str | None]]) -> None:
     """Keep runs that end in error in this transaction, given as (run id, reason, traceback)."""
-    ids, reasons, tracebacks = zip(*letters, strict=True)
-    _run(tx, "bury", run_ids=list(ids), reasons=list(reasons), tracebacks=list(tracebacks))
+    vault = vault_of(tx)
+    ids, reasons, _ = zip(*letters, strict=True)
+    sealed = [
+        vault.seal_text(traceback, "run", run_id, "traceback") for run_id, _, traceback in letters
+    ]
+    _run(tx, "bury", run_ids=list(ids), reasons=list(reasons), tracebacks=sealed)
 
 
 def forget(tx: Tx, thread_ids: Sequence[str], run_id: str | None = None) -> None:

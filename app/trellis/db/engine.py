@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from trellis.db.session import connect_args
+from trellis.db.vault import Vault, guarded
 from trellis.errors import ConfigError
 
 Tx = Connection
@@ -39,9 +40,11 @@ def normalize_url(url: str) -> str:
     return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, query, ""))
 
 
-def new_engine(url: str, *, pool_size: int, autocommit: bool = False) -> Engine:
+def new_engine(
+    url: str, *, pool_size: int, autocommit: bool = False, vault: Vault | None = None
+) -> Engine:
     """
-    Make the engine of one process, with at most `pool_size` connections.
+    Make the engine of one process, with at most `pool_size` connections. Without a vault nothing is encrypted.
 
     :raises ConfigError: the URL is not one of Postgres.
     """
@@ -59,7 +62,7 @@ def new_engine(url: str, *, pool_size: int, autocommit: bool = False) -> Engine:
     _forgive_resets(engine)
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _check_if_idle)
-    return engine
+    return guarded(engine, vault) if vault else engine
 
 
 def _forgive_resets(engine: Engine) -> None:

@@ -10,6 +10,7 @@ import orjson
 
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
+from trellis.db.vault import vault_of
 from trellis.domain.idempotency import Key
 from trellis.errors import Conflict
 
@@ -32,13 +33,17 @@ def reserve(tx: Tx, tenant_id: str, key: Key) -> list[Row] | None:
         raise Conflict(
             "Idempotency-Key was used for another request (method, path or body differ). Use a new key."
         )
-    return [_thawed(row) for row in answer]
+    made = vault_of(tx).open_json(answer, "idempotency", tenant_id, key.text, "answer")
+    # Where it is not encrypted it is the list itself.
+    return [_thawed(row) for row in (made["made"] if isinstance(made, dict) else made)]
 
 
 def keep(tx: Tx, tenant_id: str, key: Key, made: Sequence[Row]) -> None:
     """Remember what a reserved key's create has made."""
-    answer = orjson.dumps([dict(row) for row in made]).decode()
-    execute(tx, "idempotency", "keep", {"tenant_id": tenant_id, "key": key.text, "answer": answer})
+    vault, rows = vault_of(tx), [dict(row) for row in made]
+    answer = orjson.dumps({"made": rows} if vault.is_on else rows).decode()
+    sealed = vault.seal_json(answer, "idempotency", tenant_id, key.text, "answer")
+    execute(tx, "idempotency", "keep", {"tenant_id": tenant_id, "key": key.text, "answer": sealed})
 
 
 def sweep(tx: Tx, *, limit: int) -> int:

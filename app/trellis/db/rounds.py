@@ -183,6 +183,7 @@ class Round:
             if item.claim.run_id in self._held:
                 if item.claim.run_id not in undone | self._ended_before:
                     rows.extend(item.rows)
+                    rows.is_sealed |= item.rows.is_sealed
                 self.results[id(item)] = None
             else:
                 self.results[id(item)] = Fenced(

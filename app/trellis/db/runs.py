@@ -15,6 +15,7 @@ import orjson
 from trellis.db import checkpoints, dead_letters, queries
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
+from trellis.db.vault import Vault, vault_of
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.priorities import STEP_MINUTES
 from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
@@ -34,7 +35,7 @@ class Claimed:
     tenant_id: str
     assistant_id: str
     graph_id: str
-    kwargs: Mapping[str, Any]
+    kwargs: Mapping[str, Any]  #: what handlers have encrypted in it is for the worker to open
     has_progress: (
         bool  #: an earlier attempt left durable writes: continue, do not apply the input again
     )
@@ -59,16 +60,29 @@ def _json(value: Any) -> str | None:
 
 def subject(tx: Tx, tenant_id: str, thread_id: str, *, assistant_id: str) -> Row | None:
     """A thread, and the assistant that is to run on it (or nulls). None means there is no such thread."""
-    return _row(tx, "subject", tenant_id=tenant_id, thread_id=thread_id, assistant_id=assistant_id)
+    params = {"tenant_id": tenant_id, "thread_id": thread_id, "assistant_id": assistant_id}
+    row = _row(tx, "subject", **params)
+    return row and _assistant(tx, row, thread_metadata="thread metadata")
 
 
 def get_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> Row | None:
-    return _row(tx, "assistant", tenant_id=tenant_id, assistant_id=assistant_id)
+    row = _row(tx, "assistant", tenant_id=tenant_id, assistant_id=assistant_id)
+    return row and _assistant(tx, row)
+
+
+def _assistant(tx: Tx, row: Row, **columns: str) -> Row:
+    vault = vault_of(tx)
+    if not vault.is_on:
+        return row
+    config, context = "assistant config", "assistant context"
+    return vault.show_columns(
+        row, config=config, context=context, metadata="assistant metadata", **columns
+    )
 
 
 def enqueue(tx: Tx, run: Mapping[str, Any]) -> Row | None:
     """Accept a run on a thread. None means that the thread is gone."""
-    return _row(tx, "enqueue", **_encoded(run))
+    return _row(tx, "enqueue", **_encoded(tx, run))
 
 
 def enqueue_with_thread(
@@ -81,30 +95,49 @@ def enqueue_with_thread(
         temporary=temporary,
         ttl_strategy=ttl.strategy if ttl else None,
         ttl_minutes=ttl.minutes if ttl else None,
-        **_encoded(run),
+        **_encoded(tx, run),
     )
 
 
-def _encoded(run: Mapping[str, Any]) -> dict[str, Any]:
-    columns = ("metadata", "kwargs", "thread_metadata", "thread_config")
-    encoded = {name: _json(run[name]) for name in columns}
+def _encoded(tx: Tx, run: Mapping[str, Any]) -> dict[str, Any]:
+    vault = vault_of(tx)
+    encoded = {
+        "metadata": _json(vault.hide(run["metadata"], model="run")),
+        "thread_metadata": _json(vault.hide(run["thread_metadata"], model="thread")),
+        "thread_config": _json(vault.hide(run["thread_config"], model="thread", field="config")),
+    }
+    encoded["kwargs"] = vault.seal_json(_json(run["kwargs"]), "run", run["run_id"], "kwargs")
     known = {"webhook": run["kwargs"].get("webhook"), "priority": None, "step": STEP_MINUTES}
     return {**known, **run, **encoded}
 
 
+def opened(vault: Vault, run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run, or what a webhook tells of it, with what of it is encrypted."""
+    run_id = run["run_id"]
+    return {
+        **run,
+        "metadata": vault.show(run["metadata"], model="run"),
+        "kwargs": vault.open_json(run["kwargs"], "run", run_id, "kwargs"),
+        "error": vault.open_json(run["error"], "run", run_id, "error", may_be_plain=True),
+    }
+
+
 def get(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> Row | None:
-    return _row(tx, "get", tenant_id=tenant_id, thread_id=thread_id, run_id=run_id)
+    row = _row(tx, "get", tenant_id=tenant_id, thread_id=thread_id, run_id=run_id)
+    return row and opened(vault_of(tx), row)
 
 
 def find(tx: Tx, tenant_id: str, run_id: str) -> Row | None:
-    return _row(tx, "find", tenant_id=tenant_id, run_id=run_id)
+    row = _row(tx, "find", tenant_id=tenant_id, run_id=run_id)
+    return row and opened(vault_of(tx), row)
 
 
 def list_(
     tx: Tx, tenant_id: str, thread_id: str, *, limit: int, offset: int, status: str | None
 ) -> Sequence[Row]:
     """The runs of a thread, newest first."""
-    return _rows(
+    vault = vault_of(tx)
+    found = _rows(
         tx,
         "list",
         tenant_id=tenant_id,
@@ -113,11 +146,16 @@ def list_(
         offset=offset,
         status=status,
     )
+    return [opened(vault, row) for row in found]
 
 
 def state(tx: Tx, run_id: str) -> Row | None:
     """Status, error, fence and thread of a run."""
-    return _row(tx, "state", run_id=run_id)
+    row = _row(tx, "state", run_id=run_id)
+    if row is None:
+        return None
+    error = vault_of(tx).open_json(row["error"], "run", run_id, "error", may_be_plain=True)
+    return {**row, "error": error}
 
 
 # Executing: every function takes many runs, because the group-commit writer has many
@@ -145,7 +183,7 @@ def claim(
         fences=[row["fence"] for row in threads],
         claim_ids=list(hints.values())[: len(threads)],
     )
-    return [_claimed(row) for row in rows], len(threads) < len(hints)
+    return [_claimed(tx, row) for row in rows], len(threads) < len(hints)
 
 
 def foremost(tx: Tx, hinted: Sequence[str], *, graph_ids: Sequence[str]) -> list[str]:
@@ -159,10 +197,10 @@ def claimed_before(
 ) -> dict[str, Claimed]:
     """{claim_id: run} of the claims that a lost answer hides (race 8), of the hinted runs and `among` others."""
     rows = _rows(tx, "claimed_before", run_ids=[*hints, *among], claim_ids=list(hints.values()))
-    return {row["claim_id"]: _claimed(row) for row in rows}
+    return {row["claim_id"]: _claimed(tx, row) for row in rows}
 
 
-def _claimed(row: Row) -> Claimed:
+def _claimed(tx: Tx, row: Row) -> Claimed:
     claim = Claim(
         run_id=row["run_id"], thread_id=row["thread_id"], fence=row["fence"], attempt=row["attempt"]
     )
@@ -171,7 +209,7 @@ def _claimed(row: Row) -> Claimed:
         tenant_id=row["tenant_id"],
         assistant_id=row["assistant_id"],
         graph_id=row["graph_id"],
-        kwargs=row["kwargs"],
+        kwargs=vault_of(tx).open_json_by_key(row["kwargs"], "run", claim.run_id, "kwargs"),
         has_progress=row["has_progress"],
         seconds_left=row["seconds_left"],
         trial_seconds=row["trial_seconds"],
@@ -220,13 +258,17 @@ def finish(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Ended]:
     it wrote. An end that an earlier, unanswered commit has written already counts (race 29).
     """
     proposed = {claim.run_id: outcome for claim, outcome in ends}
+    vault = vault_of(tx)
     rows = _rows(
         tx,
         "finish",
         run_ids=[claim.run_id for claim, _ in ends],
         fences=[claim.fence for claim, _ in ends],
         statuses=[str(outcome.status) for _, outcome in ends],
-        errors=[_json(outcome.error) for _, outcome in ends],
+        errors=[
+            vault.seal_json_by_key(_json(outcome.error), "run", claim.run_id, "error")
+            for claim, outcome in ends
+        ],
     )
     won = {row["run_id"]: Ended(_outcome(row, proposed[row["run_id"]]), True) for row in rows}
     for claim, _ in ends:
@@ -270,17 +312,23 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
 
 def settle_threads(tx: Tx, ends: Sequence[tuple[Claim, Outcome]]) -> dict[str, Pending]:
     """Set the threads' status after a finish. Returns {thread_id: the run it may start next}."""
+    vault = vault_of(tx)
     rows = _rows(
         tx,
         "settle_threads",
         thread_ids=[claim.thread_id for claim, _ in ends],
         statuses=[outcome.thread_status for _, outcome in ends],
-        errors=[_json(outcome.error) for _, outcome in ends],
+        errors=[
+            vault.seal_json_by_key(_json(outcome.error), "thread", claim.thread_id, "error")
+            for claim, outcome in ends
+        ],
         interrupts=[
             None
             if outcome.thread_status is None or outcome.keeps_thread
-            else _json(outcome.interrupts or {})
-            for _, outcome in ends
+            else vault.seal_json_by_key(
+                _json(outcome.interrupts or {}), "thread", claim.thread_id, "interrupts"
+            )
+            for claim, outcome in ends
         ],
         kept=[outcome.keeps_thread for _, outcome in ends],
     )

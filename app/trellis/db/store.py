@@ -7,6 +7,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import takewhile
 from typing import Any, Final, Self
 
@@ -29,7 +30,9 @@ from trellis.db.engine import Tx, is_too_slow
 from trellis.db.patience import patiently
 from trellis.db.statements import sql
 from trellis.db.texts import as_json, as_text
+from trellis.db.vault import Vault, check_unsealed, vault_of
 from trellis.db.vectors import Index, Meaning, Place
+from trellis.domain.filters import meets
 from trellis.domain.store import MAX_TTL_MINUTES, Namespace, StoreTtl, check_place
 from trellis.errors import Invalid, NotSupported
 
@@ -42,6 +45,13 @@ _AT_ONCE: Final = 4
 _EMBEDDING_THREADS: Final = 32
 _TOO_MUCH: Final = "There is more to look at than the time allows. Give a longer namespace prefix."
 _NO_MEANING: Final = Meaning()
+#: Encrypted items that a search with a filter reads at most, and how many at once.
+_MOST_READ: Final = 10_000
+_READ_AT_ONCE: Final = 500
+_TOO_MANY: Final = (
+    f"In an encrypted store a search with a filter reads at most {_MOST_READ} items, and there are "
+    "more. Give a longer namespace prefix."
+)
 #: What fits an integer of Postgres's; a page beyond it does not exist.
 _MAX_NUMBER: Final = 2**31 - 1
 
@@ -113,8 +123,9 @@ class PostgresStore(BaseStore):
         return other
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        # In the caller's context: what encryption handlers are told is in it.
         return await asyncio.get_running_loop().run_in_executor(
-            self._executor, self.batch, list(ops)
+            self._executor, copy_context().run, self.batch, list(ops)
         )
 
     def close(self) -> None:
@@ -170,6 +181,7 @@ def _checked(op: Op) -> Op:
 
 def _check_put(op: PutOp) -> None:
     check_place(op.namespace, op.key)
+    check_unsealed(op.value or {})
     # A NaN is neither.
     if op.ttl is not None and not 0 < op.ttl <= MAX_TTL_MINUTES:
         raise Invalid(f"ttl must be a number of minutes above 0, {MAX_TTL_MINUTES} at most.")
@@ -192,11 +204,12 @@ def _get(tx: Tx, ops: Mapping[int, GetOp], *, tenant_id: str) -> Iterator[tuple[
     found = {places[n - 1]: row for n, *row in rows}
     refreshed = [(row[0], row[1]) for n, row in found.items() if ops[n].refresh_ttl and row[-1]]
     _refresh(tx, refreshed, tenant_id=tenant_id)
+    vault = vault_of(tx)
     for n, (namespace, key, value, created_at, updated_at, _) in found.items():
         yield (
             n,
             Item(
-                value=value,
+                value=vault.open_json(value, *_where(tenant_id, namespace, key)),
                 key=key,
                 namespace=tuple(namespace),
                 created_at=created_at,
@@ -205,7 +218,49 @@ def _get(tx: Tx, ops: Mapping[int, GetOp], *, tenant_id: str) -> Iterator[tuple[
         )
 
 
+def _where(tenant_id: str, namespace: Sequence[str], key: str) -> tuple[Any, ...]:
+    """What an encrypted value is bound to."""
+    return ("store", tenant_id, list(namespace), key, "value")
+
+
 def _search(tx: Tx, op: SearchOp, *, tenant_id: str, meaning: Meaning) -> list[SearchItem]:
+    conditions = list(_conditions(op.filter or {}))
+    if conditions and vault_of(tx).is_on:
+        rows = _sifted(tx, op, conditions, tenant_id=tenant_id, meaning=meaning)
+    else:
+        rows = _matching(tx, op, conditions, tenant_id=tenant_id, meaning=meaning)
+    if op.refresh_ttl:
+        _refresh(tx, [(row[0], row[1]) for row in rows if row[-1]], tenant_id=tenant_id)
+    return [SearchItem(tuple(row[0]), *row[1:6]) for row in rows]
+
+
+def _sifted(
+    tx: Tx,
+    op: SearchOp,
+    conditions: Sequence[Mapping[str, Any]],
+    *,
+    tenant_id: str,
+    meaning: Meaning,
+) -> list[Sequence[Any]]:
+    """The page of the rows that meet the conditions, which Postgres cannot tell."""
+    found: list[Sequence[Any]] = []
+    for offset in range(0, _MOST_READ + 1, _READ_AT_ONCE):
+        some = op._replace(limit=_READ_AT_ONCE, offset=offset)
+        rows = _matching(tx, some, [], tenant_id=tenant_id, meaning=meaning)
+        found += [row for row in rows if meets(row[2], conditions)]
+        if len(rows) < _READ_AT_ONCE or len(found) >= op.offset + op.limit:
+            return found[op.offset : op.offset + op.limit]
+    raise Invalid(_TOO_MANY)
+
+
+def _matching(
+    tx: Tx,
+    op: SearchOp,
+    conditions: Sequence[Mapping[str, Any]],
+    *,
+    tenant_id: str,
+    meaning: Meaning,
+) -> list[Sequence[Any]]:
     query = meaning.queries.get(op.query) if op.query else None
     order = "nearest" if query else "newest"
     rows = tx.exec_driver_sql(
@@ -215,16 +270,18 @@ def _search(tx: Tx, op: SearchOp, *, tenant_id: str, meaning: Meaning) -> list[S
             "tenant_id": tenant_id,
             "prefix": [as_text(element) for element in op.namespace_prefix],
             "beyond": _beyond(op.namespace_prefix),
-            "conditions": as_json(list(_conditions(op.filter or {}))),
+            "conditions": as_json(conditions),
             "query": query,
             "dims": meaning.dims,
             "limit": op.limit,
             "offset": op.offset,
         },
-    ).all()
-    if op.refresh_ttl:
-        _refresh(tx, [(row[0], row[1]) for row in rows if row[-1]], tenant_id=tenant_id)
-    return [SearchItem(tuple(row[0]), *row[1:6]) for row in rows]
+    )
+    vault = vault_of(tx)
+    return [
+        (namespace, key, vault.open_json(value, *_where(tenant_id, namespace, key)), *rest)
+        for namespace, key, value, *rest in rows
+    ]
 
 
 def _list_namespaces(tx: Tx, op: ListNamespacesOp, *, tenant_id: str) -> list[Namespace]:
@@ -268,12 +325,17 @@ def _put(tx: Tx, ops: Iterable[PutOp], *, tenant_id: str, meaning: Meaning) -> N
             {
                 "tenant_id": tenant_id,
                 **_columns([(op.namespace, op.key) for op in put]),
-                "values": [as_json(dict(op.value or {})) for op in put],
+                "values": [_sealed(vault_of(tx), tenant_id, op) for op in put],
                 "ttls": [op.ttl for op in put],
             },
         )
         places = [(op.namespace, op.key) for op in put]
         _put_vectors(tx, places, tenant_id=tenant_id, meaning=meaning)
+
+
+def _sealed(vault: Vault, tenant_id: str, op: PutOp) -> str | None:
+    text = as_json(dict(op.value or {}))
+    return vault.seal_json(text, *_where(tenant_id, op.namespace, op.key))
 
 
 def _put_vectors(tx: Tx, places: Sequence[Place], *, tenant_id: str, meaning: Meaning) -> None:

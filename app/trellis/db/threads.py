@@ -13,10 +13,11 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db import queries
-from trellis.db.access import meets
+from trellis.db.access import check_readable, meets
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
+from trellis.db.vault import is_bound, vault_of
 from trellis.domain.access import Condition
 from trellis.domain.pages import Page
 from trellis.domain.ttl import Ttl
@@ -67,35 +68,53 @@ def insert(
     tx: Tx, tenant_id: str, *, thread_id: str, metadata: Mapping[str, Any], ttl: Ttl | None
 ) -> Row | None:
     """Make a thread. None means that one with this id exists already."""
-    return _row(
+    return _changed(tx, "insert", tenant_id, thread_id, metadata, ttl)
+
+
+def _changed(
+    tx: Tx,
+    statement: str,
+    tenant_id: str,
+    thread_id: str,
+    metadata: Mapping[str, Any],
+    ttl: Ttl | None,
+) -> Row | None:
+    row = _row(
         tx,
-        "insert",
+        statement,
         thread_id=thread_id,
         tenant_id=tenant_id,
-        metadata=_json(metadata),
+        metadata=_json(vault_of(tx).hide(metadata, model="thread")),
         ttl_strategy=ttl.strategy if ttl else None,
         ttl_minutes=ttl.minutes if ttl else None,
     )
+    return row and _opened(tx, row)
+
+
+def _opened(tx: Tx, row: Row, *, thread_id: str | None = None) -> Row:
+    """A thread with what of it is encrypted; for another thread, if it was copied from there just now."""
+    vault = vault_of(tx)
+    where = ("thread", thread_id or row["thread_id"])
+    return {
+        **row,
+        "metadata": vault.show(row["metadata"], model="thread"),
+        "config": vault.show(row["config"], model="thread", field="config"),
+        "error": vault.open_json(row["error"], *where, "error", may_be_plain=True),
+        "interrupts": vault.open_json(row["interrupts"], *where, "interrupts", may_be_plain=True),
+    }
 
 
 def get(tx: Tx, tenant_id: str, *, thread_id: str) -> Row | None:
     """The thread; None means there is none, or it belongs to somebody else."""
-    return _row(tx, "get", thread_id=thread_id, tenant_id=tenant_id)
+    row = _row(tx, "get", thread_id=thread_id, tenant_id=tenant_id)
+    return row and _opened(tx, row)
 
 
 def patch(
     tx: Tx, tenant_id: str, *, thread_id: str, metadata: Mapping[str, Any], ttl: Ttl | None
 ) -> Row | None:
     """Merge metadata and restart the time to live. None means there is no such thread."""
-    return _row(
-        tx,
-        "patch",
-        thread_id=thread_id,
-        tenant_id=tenant_id,
-        metadata=_json(metadata),
-        ttl_strategy=ttl.strategy if ttl else None,
-        ttl_minutes=ttl.minutes if ttl else None,
-    )
+    return _changed(tx, "patch", tenant_id, thread_id, metadata, ttl)
 
 
 def exists(tx: Tx, tenant_id: str, thread_id: str) -> bool:
@@ -106,12 +125,15 @@ def exists(tx: Tx, tenant_id: str, thread_id: str) -> bool:
 
 def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
     """Metadata, config, fence and the runs in flight of a thread. None means there is no such thread."""
-    return _row(tx, "basis", thread_id=thread_id, tenant_id=tenant_id)
+    row = _row(tx, "basis", thread_id=thread_id, tenant_id=tenant_id)
+    columns = {"metadata": "thread metadata", "config": "thread config"}
+    return row and vault_of(tx).show_columns(row, **columns)
 
 
 def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
-    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
+    sealed = vault_of(tx).seal_json(interrupts.decode(), "thread", thread_id, "interrupts")
+    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=sealed)
 
 
 def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
@@ -124,7 +146,11 @@ def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str]
 def interrupts(tx: Tx, thread_id: str) -> list[Any]:
     """The questions that wait for a human."""
     row = _row(tx, "interrupts", thread_id=thread_id)
-    return [question for asked in row["interrupts"].values() for question in asked] if row else []
+    if row is None:
+        return []
+    where = ("thread", thread_id, "interrupts")
+    found = vault_of(tx).open_json(row["interrupts"], *where, may_be_plain=True)
+    return [question for asked in found.values() for question in asked]
 
 
 def has_checkpoints(tx: Tx, thread_id: str) -> bool:
@@ -135,17 +161,17 @@ def has_checkpoints(tx: Tx, thread_id: str) -> bool:
 
 def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """One page of the threads that match."""
-    statement = _matching(select(_thread_id(), *_SHOWN), tenant_id, query)
+    statement = _matching(tx, select(_thread_id(), *_SHOWN), tenant_id, query)
     statement = statement.order_by(*_order(page))
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
-    return cast("Sequence[Row]", found)
+    return [_opened(tx, cast(Row, row)) for row in found]
 
 
 def find(
     tx: Tx, tenant_id: str, *, query: Query, limit: int, page: Page | None = None
 ) -> list[str]:
     """The ids of the first threads that match, in the order of the page, or in none."""
-    statement = _matching(select(_thread_id()), tenant_id, query).limit(limit)
+    statement = _matching(tx, select(_thread_id()), tenant_id, query).limit(limit)
     if page is not None:
         statement = statement.order_by(*_order(page))
     return list(tx.execute(statement).scalars())
@@ -153,7 +179,7 @@ def find(
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
     """How many threads match."""
-    statement = _matching(select(func.count()).select_from(_THREAD), tenant_id, query)
+    statement = _matching(tx, select(func.count()).select_from(_THREAD), tenant_id, query)
     return cast(int, tx.execute(statement).scalar_one())
 
 
@@ -166,7 +192,8 @@ def _thread_id() -> Any:
     return _THREAD.c.thread_id.cast(Text).label("thread_id")
 
 
-def _matching(statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+def _matching(tx: Tx, statement: Select[Any], tenant_id: str, query: Query) -> Select[Any]:
+    check_readable(tx, "threads", query.metadata, query.allowed)
     statement = statement.where(
         _THREAD.c.tenant_id == tenant_id,
         ~_THREAD.c.temporary,
@@ -191,7 +218,18 @@ def copy(tx: Tx, source: str, target: str) -> Row:
     """Make a thread that is as a locked one is, without its runs and checkpoints."""
     row = _row(tx, "copy", source=source, target=target)
     assert row is not None
-    return row
+    made = _opened(tx, row, thread_id=source)
+    columns = ("error", "interrupts")
+    if any(is_bound(row[name]) for name in columns):
+        vault = vault_of(tx)
+        sealed = {
+            name: vault.seal_json(_json(made[name]) if made[name] else None, "thread", target, name)
+            for name in columns
+        }
+        _change(
+            tx, "seal", thread_id=target, **{**sealed, "interrupts": sealed["interrupts"] or "{}"}
+        )
+    return made
 
 
 def storage(tx: Tx, thread_id: str) -> Row:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from trellis.db import threads
+from sqlalchemy import Engine
+
+from trellis.db import runs, threads
 from trellis.db.checkpoints import Key, plain_values, plain_values_at
 from trellis.db.engine import Tx
 from trellis.db.queries import Row, execute, row
+from trellis.db.vault import vault_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +23,7 @@ class Delivery:
     webhook_id: int
     run_id: str
     url: str
-    payload: Mapping[str, Any]  #: the run as it was when it ended
+    payload: Mapping[str, Any]  #: the run as it was when it ended, as it is stored
     attempt: int
     now: datetime  #: on the database's clock
 
@@ -30,6 +33,15 @@ def take(tx: Tx, *, limit: int, deadline_seconds: float) -> list[Delivery]:
     params = {"limit": limit, "deadline": deadline_seconds}
     rows = execute(tx, "webhooks", "take", params).mappings().all()
     return [Delivery(**row) for row in rows]
+
+
+def opened(engine: Engine, delivery: Delivery) -> Delivery:
+    """
+    The delivery as its receiver may read it.
+
+    :raises Undecipherable: what is stored of its run does not open.
+    """
+    return replace(delivery, payload=runs.opened(vault_of(engine), delivery.payload))
 
 
 def delivered(tx: Tx, delivery: Delivery) -> None:

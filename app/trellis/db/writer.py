@@ -20,10 +20,12 @@ from sqlalchemy import Engine
 
 from trellis.db import checkpoints
 from trellis.db.engine import Tx, is_conflict, is_unavailable
+from trellis.db.handlers import Handlers
 from trellis.db.queries import Preparing
 from trellis.db.rounds import Finish, Item, Locked, Read, Round, Take, Write
+from trellis.db.vault import vault_of
 from trellis.domain.runs import Claim
-from trellis.errors import Unavailable
+from trellis.errors import EncryptionFailed, Unavailable
 from trellis.telemetry import WRITER_RETRY, log
 
 T = TypeVar("T")
@@ -97,6 +99,11 @@ class Writer:
         self._tries: dict[int, int] = {}
         self._thread = threading.Thread(target=self._main, name="database", daemon=True)
         self._thread.start()
+
+    @property
+    def handlers(self) -> Handlers | None:
+        """The operator's encryption, if there is one."""
+        return vault_of(self._engine).handlers
 
     def submit(self, item: Item) -> Future[Any]:
         """Queue an item from any thread; the future is resolved after the commit."""
@@ -186,11 +193,22 @@ class Writer:
         return is_unavailable(error) or is_conflict(error) or self._preparing.lost(error)
 
     def _round(self, items: Sequence[Item]) -> dict[int, Any]:
+        self._seal(items)
         poisoned = {id(item): error for item in items if (error := self._poison(item))}
         todo = [item for item in items if id(item) not in poisoned]
         with self._engine.begin() as tx:
             results = Round(tx, todo, cache=self._cache).execute()
         return results | poisoned
+
+    def _seal(self, items: Sequence[Item]) -> None:
+        """Let handlers encrypt before the transaction begins. Where they fail, the attempt has failed."""
+        vault = vault_of(self._engine)
+        for item in items:
+            if isinstance(item, Write) and vault.handlers and not item.rows.is_sealed:
+                try:
+                    item.rows = checkpoints.sealed(item.rows, vault)
+                except EncryptionFailed as error:
+                    self._failed.setdefault((item.claim.run_id, item.claim.fence), error)
 
     def _poison(self, item: Item) -> BaseException | None:
         """After a failed write of an attempt nothing of it may be written, nor may it count as a success."""
@@ -266,6 +284,10 @@ class FencedBackend(checkpoints.Backend):
     def __init__(self, writer: Writer, claim: Claim) -> None:
         self._writer = writer
         self._claim = claim
+
+    @property
+    def handlers(self) -> Handlers | None:
+        return self._writer.handlers
 
     def write(self, rows: checkpoints.Rows) -> Future[None]:
         return self._writer.submit(Write(claim=self._claim, rows=rows))

@@ -61,6 +61,16 @@ class AnyOf:
 Condition: TypeAlias = Equals | Contains | AllOf | AnyOf
 
 
+def keys_of(condition: Condition | None) -> set[str]:
+    """The keys of the metadata that a condition looks at."""
+    match condition:
+        case AllOf(parts) | AnyOf(parts):
+            return set().union(*(keys_of(part) for part in parts))
+        case Equals(key) | Contains(key):
+            return {key}
+    return set()
+
+
 def condition_of(raw: Mapping[str, Any]) -> Condition:
     """
     Read the filter that an authorization handler returned: its keys are joined by AND.

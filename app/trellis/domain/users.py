@@ -88,6 +88,7 @@ def as_json(user: User) -> dict[str, Any]:
 
 def shown_kwargs(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     """A run's kwargs for whoever may see the run: of its user, no more than who it is."""
+    kwargs = {key: value for key, value in kwargs.items() if key != "encryption_context"}
     config = kwargs.get("config") or {}
     configurable = config.get("configurable") or {}
     user = configurable.get("langgraph_auth_user")

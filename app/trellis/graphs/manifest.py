@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trellis.domain.checkpointer import CheckpointerSettings
+from trellis.domain.encryption import Encryption
 from trellis.domain.http import HttpConfig
 from trellis.domain.store import StoreSettings
 from trellis.domain.ttl import ThreadTtl
@@ -95,6 +96,7 @@ class Manifest:
     store: StoreSettings = field(default_factory=StoreSettings)
     checkpointer: CheckpointerSettings = field(default_factory=CheckpointerSettings)
     priority: str | None = None  #: where the hook is that decides the priority of threads
+    encryption: Encryption = field(default_factory=Encryption)
     warnings: tuple[str, ...] = ()
 
 
@@ -111,7 +113,6 @@ def load(path: Path | None = None) -> Manifest:
     raw = _read(path)
     env, warnings = _env(path, raw.get("env"))
     environ = {**env, **os.environ}
-    encryption.refuse(str(path), raw.get("encryption"), environ=environ)
     dependencies = _dependencies(path, raw.get("dependencies"))
     return Manifest(
         path=path,
@@ -129,8 +130,16 @@ def load(path: Path | None = None) -> Manifest:
         store=_store(path, raw.get("store")),
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
         priority=_priority(path, raw.get("priority")),
+        encryption=_encryption(path, raw.get("encryption"), environ),
         warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_idle_keys(raw)),
     )
+
+
+def _encryption(path: Path, raw: object, environ: Mapping[str, str]) -> Encryption:
+    found = encryption.parse(str(path), raw, environ=environ)
+    if found.path is not None:
+        _check_target(f'{path}: "encryption.path"', found.path)
+    return found
 
 
 def _auth(path: Path, raw: object) -> AuthConfig:

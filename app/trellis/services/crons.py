@@ -13,6 +13,7 @@ from trellis.db.cancel import Stopped
 from trellis.db.crons import Query
 from trellis.db.engine import Tx, is_conflict, is_unavailable
 from trellis.domain.crons import NewCron, Timing, changed_tick, first_tick, next_tick
+from trellis.domain.encryption import context as encryption_context
 from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.new_run import NewRun
@@ -82,7 +83,10 @@ def _values(new: NewCron, *, cron_id: str, assistant_id: str) -> Mapping[str, An
         "on_run_completed": new.on_run_completed,
         "metadata": new.metadata,
         "payload": _shown(new.payload, assistant_id=assistant_id, cron_id=cron_id),
-        "run": asdict(replace(new.run, assistant_id=assistant_id)),
+        "run": {
+            **asdict(replace(new.run, assistant_id=assistant_id)),
+            "encryption_context": encryption_context.get(),
+        },
     }
 
 
@@ -127,7 +131,7 @@ def patch(
             raise NotFound(f"Cron '{cron_id}' not found")
         changed = change(before)
         # Whoever changes it: its runs stay those of who made it.
-        new = replace(changed, run=replace(changed.run, user=before["user"]))
+        new = replace(changed, run=replace(changed.run, user=before["run"]["user"]))
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )
@@ -200,8 +204,12 @@ def _accept(rt: Runtime, tx: Tx, row: Row, *, tick: datetime | None) -> Accepted
         thread_metadata={} if row["thread_id"] else row["metadata"],
         cron_id=row["cron_id"],
     )
-    [new] = runs.prioritised(rt, row["tenant_id"], row["thread_id"], [new])
-    run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
+    told = encryption_context.set(row["run"].get("encryption_context") or {})
+    try:
+        [new] = runs.prioritised(rt, row["tenant_id"], row["thread_id"], [new])
+        run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
+    finally:
+        encryption_context.reset(told)
     rows.stamp(tx, row["cron_id"], run["run_id"], tick=tick)
     return run, new, stopped
 

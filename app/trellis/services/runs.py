@@ -15,6 +15,7 @@ from trellis.db.cancel import Stopped
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
 from trellis.domain.assistants import merge_config, merge_context, mirrored
+from trellis.domain.encryption import context as encryption_context
 from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.multitask import Strategy
@@ -343,7 +344,9 @@ def _kwargs(
     new: NewRun, assistant: RunRow, config: Mapping[str, Any], *, temporary: bool
 ) -> dict[str, Any]:
     context = merge_context(assistant["context"], assistant["config"], new.context, new.config)
+    told = encryption_context.get()
     return {
+        **({"encryption_context": told} if told else {}),
         "input": new.input,
         "command": new.command,
         "config": config,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trellis.domain.access import AllOf, AnyOf, Contains, Equals, condition_of
+from trellis.domain.access import AllOf, AnyOf, Contains, Equals, condition_of, keys_of
 
 
 def test_condition_of() -> None:
@@ -14,6 +14,13 @@ def test_condition_of() -> None:
         [Equals("owner", "a"), Equals("team", 1), Contains("in", ["b"])]
     )
     assert condition_of({"in": {"$contains": ["b", "c"]}}) == AllOf([Contains("in", ["b", "c"])])
+
+
+def test_keys_of() -> None:
+    raw = {"a": 1, "$or": [{"b": 2}, {"$and": [{"c": {"$contains": 3}}, {"a": 4}]}]}
+
+    assert keys_of(condition_of(raw)) == {"a", "b", "c"}
+    assert keys_of(None) == set()
 
 
 def test_condition_of__nested() -> None:

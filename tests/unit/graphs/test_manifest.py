@@ -228,26 +228,23 @@ def test_load__leaves_the_environment_alone(tmp_path: Path) -> None:
     assert dict(os.environ) == before
 
 
-@pytest.mark.parametrize("name", ["LANGGRAPH_AES_KEY", "LANGGRAPH_AES_JSON_KEYS"])
 @pytest.mark.parametrize("where", ["environment", "langgraph.json"])
-def test_load__encryption_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, where: str
-) -> None:
-    """Nobody may believe that plain rows are encrypted."""
+def test_load__encryption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     raw: dict[str, Any] = {"graphs": {"a": "a.py:graph"}}
     if where == "environment":
-        monkeypatch.setenv(name, "secret-key")
+        monkeypatch.setenv("LANGGRAPH_AES_KEY", "0123456789abcdef")
     else:
-        raw["env"] = {name: "secret-key"}
+        raw["env"] = {"LANGGRAPH_AES_KEY": "0123456789abcdef"}
 
-    with pytest.raises(ConfigError, match=f"{name}: encryption is not supported") as raised:
-        manifests.load(written(tmp_path, raw))
+    found = manifests.load(written(tmp_path, raw))
 
-    assert "secret-key" not in str(raised.value)
+    assert found.encryption.keys == (b"0123456789abcdef",)
 
 
-def test_load__encryption_of_ones_own_is_refused(tmp_path: Path) -> None:
-    raw = {"graphs": {"a": "a.py:graph"}, "encryption": {"path": "./e.py:encryption"}}
+def test_load__encryption_of_ones_own(tmp_path: Path) -> None:
+    raw: dict[str, Any] = {"graphs": {"a": "a.py:graph"}, "encryption": {"path": "./e.py:mine"}}
 
-    with pytest.raises(ConfigError, match=r'"encryption" in .*: encryption is not'):
+    assert manifests.load(written(tmp_path, raw)).encryption.path == "./e.py:mine"
+    raw["encryption"] = {"path": "./e.py"}
+    with pytest.raises(ConfigError, match=r'"encryption.path"'):
         manifests.load(written(tmp_path, raw))

@@ -106,6 +106,7 @@ class Deliverer:
             self._free.release()
 
     def _attempt(self, delivery: Delivery) -> None:
+        delivery = outbox.opened(self._engine, delivery)
         values = self._values(delivery)
         send(
             self._webhooks,

@@ -18,7 +18,7 @@ This package can be imported without langgraph; `saver` and `growth` cannot.
 from trellis.db.checkpoints.backend import Backend, DirectBackend, StagedBackend
 from trellis.db.checkpoints.cache import Cache
 from trellis.db.checkpoints.load import Key, Stored, load
-from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert
+from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert, sealed
 from trellis.db.checkpoints.upkeep import (
     copy_thread,
     delete_for_runs,
@@ -50,4 +50,5 @@ __all__ = [
     "plain_values_at",
     "prune",
     "roll_back",
+    "sealed",
 ]

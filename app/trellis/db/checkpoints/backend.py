@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Engine
 
-from trellis.db.checkpoints.rows import Rows, insert
+from trellis.db.checkpoints.rows import Rows, insert, sealed
 from trellis.db.engine import Tx
+from trellis.db.handlers import Handlers
+from trellis.db.vault import vault_of
 
 T = TypeVar("T")
 
@@ -19,6 +22,11 @@ _log = logging.getLogger(__name__)
 
 class Backend(Protocol):
     """The database as a saver sees it. What is handed over first is visible to what is asked later."""
+
+    @property
+    def handlers(self) -> Handlers | None:
+        """Whoever opens what is read, if handlers encrypt it."""
+        ...
 
     def write(self, rows: Rows) -> Future[None]:
         """Store rows. Resolved after the commit; fails with `Fenced`, or with the database's error."""
@@ -41,14 +49,24 @@ class DirectBackend(Backend):
         # One thread: it is what keeps reads behind writes.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
+    @property
+    def handlers(self) -> Handlers | None:
+        return vault_of(self._engine).handlers
+
     def write(self, rows: Rows) -> Future[None]:
-        return self._executor.submit(self._in_transaction, lambda tx: insert(tx, rows))
+        return self._executor.submit(self._store, rows)
+
+    def _store(self, rows: Rows) -> None:
+        # Before the transaction: handlers take their time.
+        kept = sealed(rows, vault_of(self._engine))
+        self._in_transaction(lambda tx: insert(tx, kept))
 
     def write_behind(self, rows: Rows) -> None:
         self.write(rows).add_done_callback(_report)
 
     def read(self, query: Callable[[Tx], T]) -> Future[T]:
-        return self._executor.submit(self._in_transaction, query)
+        # In the caller's context: what encryption handlers are told is in it.
+        return self._executor.submit(copy_context().run, self._in_transaction, query)
 
     def close(self) -> None:
         """Finish what was handed over, and stop."""
@@ -71,7 +89,12 @@ class StagedBackend(DirectBackend):
         self.rows = Rows()
 
     def write(self, rows: Rows) -> Future[None]:
-        return self._executor.submit(self.rows.extend, rows)
+        return self._executor.submit(self._keep, rows)
+
+    def _keep(self, rows: Rows) -> None:
+        kept = sealed(rows, vault_of(self._engine))
+        self.rows.extend(kept)
+        self.rows.is_sealed = kept.is_sealed
 
     def _in_transaction(self, query: Callable[[Tx], T]) -> T:
         # Never committed: the rows are there for this query only.

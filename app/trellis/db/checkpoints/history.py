@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
+from trellis.db.checkpoints import places
 from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.codec import unpack_body
 from trellis.db.checkpoints.load import (
@@ -19,6 +22,7 @@ from trellis.db.checkpoints.load import (
 )
 from trellis.db.engine import Tx
 from trellis.db.statements import sql
+from trellis.db.vault import vault_of
 
 #: Checkpoints per page: a reader that wants one does not wait for a thousand.
 _PAGE = 25
@@ -43,8 +47,11 @@ def page(tx: Tx, query: Query, *, after: Stored | None, limit: int | None) -> li
     )
     start = dict(zip(("last_id", "last_thread", "last_ns"), last, strict=True))
     asked = {**query._asdict(), **start, "limit": page_size(limit)}
+    vault = vault_of(tx)
+    if query.filter is not None:
+        vault.check_search(orjson.loads(query.filter), model="checkpoint")
     rows = tx.exec_driver_sql(sql("checkpoints", "page"), asked)
-    return fill(tx, [head(row) for row in rows])
+    return fill(tx, [head(row, vault) for row in rows])
 
 
 def page_size(limit: int | None) -> int:
@@ -81,7 +88,11 @@ def ancestors(tx: Tx, key: Key, *, channels: Sequence[str]) -> Iterator[Ancestor
 
 def _stride(tx: Tx, key: Key, channels: Sequence[str]) -> list[Ancestor]:
     rows = tx.exec_driver_sql(sql("checkpoints", "ancestors"), {**key._asdict(), "depth": _STRIDE})
-    bodies = {checkpoint_id: unpack_body(body) for checkpoint_id, body in rows}
+    vault = vault_of(tx)
+    bodies = {
+        checkpoint_id: unpack_body(vault.open(body, *places.of_body(*key[:2], checkpoint_id)))
+        for checkpoint_id, body in rows
+    }
     wanted = {
         (checkpoint_id, channel): ((key.thread_id, key.checkpoint_ns, channel), version)
         for checkpoint_id, body in bodies.items()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from trellis.db.checkpoints import places
 from trellis.db.checkpoints.cache import Cache, Place
 from trellis.db.checkpoints.chain import Chain, Link
 from trellis.db.checkpoints.codec import as_uuid, unpack_body
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
+from trellis.db.vault import Vault, vault_of
 from trellis.domain.runs import Claim
 from trellis.errors import TrellisError
 
@@ -75,13 +78,15 @@ def _heads(tx: Tx, keys: Sequence[Key]) -> dict[int, Stored]:
         return {}
     keys = [key._replace(thread_id=as_uuid(key.thread_id, what="thread_id")) for key in keys]
     rows = execute(tx, "checkpoints", "read_checkpoints", columns(keys, Key._fields))
-    return {n - 1: head([*keys[n - 1][:2], *rest]) for n, *rest in rows}
+    vault = vault_of(tx)
+    return {n - 1: head([*keys[n - 1][:2], *rest], vault) for n, *rest in rows}
 
 
-def head(row: Sequence[Any]) -> Stored:
+def head(row: Sequence[Any], vault: Vault) -> Stored:
     """A checkpoint from a row of `page`, without its values and writes."""
-    thread_id, ns, checkpoint_id, parent, body, metadata = row
-    return Stored(thread_id, ns, checkpoint_id, parent, unpack_body(body), metadata, {}, ())
+    thread_id, ns, checkpoint_id, parent, sealed, metadata = row
+    body = unpack_body(vault.open(sealed, *places.of_body(thread_id, ns, checkpoint_id)))
+    return Stored(thread_id, ns, checkpoint_id, parent, body, vault.show_by_key(metadata), {}, ())
 
 
 def fill(tx: Tx, heads: Sequence[Stored], *, cache: Cache | None = None) -> list[Stored]:
@@ -143,10 +148,15 @@ def _read_chains(tx: Tx, wanted: Sequence[tuple[Place, str]]) -> dict[tuple[Plac
     flat = [(*place, version) for place, version in wanted]
     names = ("thread_id", "checkpoint_ns", "channel", "version")
     rows: dict[tuple[Place, str], tuple[Link, str | None]] = {}
+    vault = vault_of(tx)
     for thread_id, ns, channel, version, kind, base, data in execute(
         tx, "checkpoints", "read_blobs", columns(flat, names)
     ):
-        rows[(thread_id, ns, channel), version] = Link(version, kind, bytes(data)), base
+        where = places.of_blob(thread_id, ns, channel, version, kind, base)
+        rows[(thread_id, ns, channel), version] = (
+            Link(version, kind, vault.open(data, *where)),
+            base,
+        )
     return {(place, v): _chain(rows, place, v) for place, v in wanted if (place, v) in rows}
 
 
@@ -172,11 +182,13 @@ def read_writes(
     """The pending writes by checkpoint, each in the order in which a superstep applies them."""
     writes: dict[tuple[str, str, str], list[StoredWrite]] = defaultdict(list)
     if ids:
-        for thread_id, ns, checkpoint_id, task_id, channel, kind, data in execute(
+        vault = vault_of(tx)
+        for thread_id, ns, checkpoint_id, task_id, idx, channel, kind, data in execute(
             tx, "checkpoints", "read_writes", columns(ids, Key._fields)
         ):
+            where = places.of_write(thread_id, ns, checkpoint_id, task_id, idx, channel, kind)
             writes[thread_id, ns, checkpoint_id].append(
-                StoredWrite(task_id, channel, kind, bytes(data))
+                StoredWrite(task_id, channel, kind, vault.open(data, *where))
             )
     return writes
 
@@ -186,10 +198,16 @@ def replaced_questions(
 ) -> list[tuple[tuple[str, bytes], tuple[str, bytes]]]:
     """What tasks had asked before a run, and what they ask now that it has answered: type and data of each."""
     params = {"thread_id": claim.thread_id, "run_id": claim.run_id}
-    return [
-        ((before, bytes(old)), (now, bytes(new)))
-        for before, old, now, new in execute(tx, "checkpoints", "replaced_questions", params)
-    ]
+    vault = vault_of(tx)
+
+    found = []
+    for ns, checkpoint_id, task_id, idx, channel, before, old, now, new in execute(
+        tx, "checkpoints", "replaced_questions", params
+    ):
+        where = partial(places.of_write, claim.thread_id, ns, checkpoint_id, task_id, idx, channel)
+        asked = (before, vault.open(old, *where(before)))
+        found.append((asked, (now, vault.open(new, *where(now)))))
+    return found
 
 
 def columns(rows: Sequence[Sequence[Any]], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -38,9 +38,11 @@ from trellis.db.checkpoints.codec import (
 )
 from trellis.db.checkpoints.growth import decode, encode, measured
 from trellis.db.checkpoints.history import Ancestor, Query, ancestors, page, page_size
+from trellis.db.checkpoints.hooked import opened
 from trellis.db.checkpoints.load import Key, Stored, StoredWrite, load, replaced_questions
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow
 from trellis.db.engine import Tx
+from trellis.domain.encryption import context as encryption_context
 from trellis.domain.runs import Claim
 
 T = TypeVar("T")
@@ -81,7 +83,8 @@ class Saver(BaseCheckpointSaver[str]):
         self._claim = claim
         self._waits = claim is None or durability == "sync"
         self._holds = claim is not None and durability == "exit"
-        self._held = Rows()
+        self._context = encryption_context.get()
+        self._held = Rows(context=self._context)
         self._answers = Answers()
         self._preloaded = dict(preloaded or {})
         for stored in self._preloaded.values():
@@ -98,14 +101,14 @@ class Saver(BaseCheckpointSaver[str]):
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         key = _key(config)
         if key in self._preloaded:
-            return self._rebuilt(self._preloaded.pop(key))
+            return self._rebuilt(self._opened(self._preloaded.pop(key)))
         self._show(key.checkpoint_ns)
         return self._rebuilt(self._ask(self._load(key)))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         key = _key(config)
         if key in self._preloaded:
-            return self._rebuilt(self._preloaded.pop(key))
+            return self._rebuilt(await self._aopened(self._preloaded.pop(key)))
         self._show(key.checkpoint_ns)
         return self._rebuilt(await self._aask(self._load(key)))
 
@@ -239,7 +242,7 @@ class Saver(BaseCheckpointSaver[str]):
 
     def flush(self) -> None:
         """Commit what was held back, at once, behind what the run wrote before."""
-        rows, self._held = self._held, Rows()
+        rows, self._held = self._held, Rows(context=self._context)
         if rows.checkpoints or rows.writes:
             # A subgraph's rows alone: the run cannot go on from them.
             rows.partial = "" not in rows.namespaces()
@@ -247,7 +250,7 @@ class Saver(BaseCheckpointSaver[str]):
 
     def forget(self) -> None:
         """Drop what was held back."""
-        self._held = Rows()
+        self._held = Rows(context=self._context)
 
     def _show(self, namespace: str) -> None:
         """Let a read of the namespace see what this run wrote there."""
@@ -255,10 +258,18 @@ class Saver(BaseCheckpointSaver[str]):
             self.flush()
 
     def _ask(self, query: Callable[[Tx], T]) -> T:
-        return self._backend.read(query).result()
+        return self._opened(self._backend.read(query).result())
 
     async def _aask(self, query: Callable[[Tx], T]) -> T:
-        return await asyncio.wrap_future(self._backend.read(query))
+        return await self._aopened(await asyncio.wrap_future(self._backend.read(query)))
+
+    def _opened(self, read: T) -> T:
+        handlers = self._backend.handlers
+        return read if handlers is None else cast(T, opened(read, handlers))
+
+    async def _aopened(self, read: T) -> T:
+        handlers = self._backend.handlers
+        return read if handlers is None else await asyncio.to_thread(opened, read, handlers)
 
     def _hand_over(self, rows: Rows) -> None:
         if self._holds:
@@ -368,8 +379,11 @@ class Saver(BaseCheckpointSaver[str]):
         key = _key(config)
         self._preloaded.clear()
         values = checkpoint["channel_values"]
+        # Handlers are asked about each value by itself.
         inline = {
-            c: v for c, v in values.items() if c in checkpoint["channel_versions"] and _is_inline(v)
+            c: v
+            for c, v in values.items()
+            if c in checkpoint["channel_versions"] and _is_inline(v) and not self._backend.handlers
         }
         blobs = [
             self._blob(key, channel, str(version), values[channel])
@@ -388,7 +402,7 @@ class Saver(BaseCheckpointSaver[str]):
             pack_body({**body, "inline": inline}),
             to_json(described),
         )
-        return Rows(checkpoints=[row], blobs=blobs)
+        return Rows(checkpoints=[row], blobs=blobs, context=self._context)
 
     def _blob(self, key: Key, channel: str, version: str, value: Any) -> BlobRow:
         place = (key.thread_id, key.checkpoint_ns, channel)
@@ -415,7 +429,7 @@ class Saver(BaseCheckpointSaver[str]):
         checkpoint_id = config["configurable"]["checkpoint_id"]
         place = (thread_id, ns, checkpoint_id, task_id)
         run_id = self._claim.run_id if self._claim else None
-        rows = Rows()
+        rows = Rows(context=self._context)
         for n, (channel, value) in enumerate(writes):
             kind, data = self.serde.dumps_typed(value)
             idx = WRITES_IDX_MAP.get(channel, n)

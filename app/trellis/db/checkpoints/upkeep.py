@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from trellis.db.checkpoints import places
 from trellis.db.checkpoints.codec import as_uuid, to_json, unpack_body
+from trellis.db.checkpoints.copying import copy_opened
 from trellis.db.checkpoints.history import ancestors
 from trellis.db.checkpoints.load import Key, blobs_of, columns
+from trellis.db.checkpoints.rows import hidden
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
 from trellis.db.statements import sql
+from trellis.db.vault import vault_of
 from trellis.errors import Invalid
 
 #: thread, namespace, checkpoint
@@ -43,13 +47,16 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
 
 def patch_latest(tx: Tx, thread_id: str, metadata: Mapping[str, Any]) -> bool:
     """Merge metadata into that of a thread's latest checkpoint. False means that it has none."""
-    params = {"thread_id": thread_id, "metadata": to_json(metadata)}
+    params = {"thread_id": thread_id, "metadata": hidden(to_json(metadata), vault_of(tx))}
     return execute(tx, "checkpoints", "patch_latest", params).rowcount > 0
 
 
 def copy_thread(tx: Tx, source: str, target: str) -> None:
     """Give the target thread everything that the source has stored. The copies belong to no run."""
     ids = {"source": as_uuid(source, what="thread_id"), "target": as_uuid(target, what="thread_id")}
+    if vault_of(tx).binds_rows:
+        copy_opened(tx, **ids)
+        return
     for statement in ("copy_blobs", "copy_checkpoints", "copy_writes"):
         tx.exec_driver_sql(sql("checkpoints", statement), ids)
 
@@ -108,8 +115,11 @@ def _sweep(tx: Tx, namespaces: Sequence[tuple[str, str]]) -> None:
     keys = tx.exec_driver_sql(sql("checkpoints", "blob_keys"), where).all()
     bases: dict[_Blob, str | None] = {(row[0], row[1], row[2], row[3]): row[4] for row in keys}
     used: set[_Blob] = set()
-    for thread_id, ns, body in tx.exec_driver_sql(sql("checkpoints", "bodies"), where):
-        for channel, version in blobs_of(unpack_body(body)).items():
+    vault = vault_of(tx)
+    for *place, sealed in tx.exec_driver_sql(sql("checkpoints", "bodies"), where):
+        thread_id, ns, _ = place
+        body = unpack_body(vault.open(sealed, *places.of_body(*place)))
+        for channel, version in blobs_of(body).items():
             _use((thread_id, ns, channel, version), bases, used)
     unused = sorted(bases.keys() - used)
     if unused:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.codec import as_uuid, unpack
+from trellis.db.checkpoints.hooked import opened
 from trellis.db.checkpoints.load import Key, Stored, load_values
 from trellis.db.engine import Tx
 from trellis.db.plain import to_plain
+from trellis.db.vault import vault_of
 from trellis.errors import TrellisError
 
 #: What the graph's author declared: the channels of the state, one channel that is the whole state, or unknown.
@@ -39,14 +41,19 @@ def plain_values(
     if only is not None:
         roots = (channel for channel in state_channels.values() if isinstance(channel, str))
         only = {*only, *roots, _ROOT}
-    loaded = zip(thread_ids, load_values(tx, keys, only=only), strict=True)
+    loaded = zip(thread_ids, _opened(tx, load_values(tx, keys, only=only)), strict=True)
     return {tid: _values(stored, state_channels.get(tid)) for tid, stored in loaded if stored}
 
 
 def plain_values_at(tx: Tx, key: Key, *, state_channels: StateChannels) -> Any:
     """The values of one checkpoint. None means that it is not there."""
-    [stored] = load_values(tx, [key])
+    [stored] = _opened(tx, load_values(tx, [key]))
     return None if stored is None else _values(stored, state_channels)
+
+
+def _opened(tx: Tx, found: list[Stored | None]) -> list[Stored | None]:
+    handlers = vault_of(tx).handlers
+    return cast("list[Stored | None]", opened(found, handlers)) if handlers else found
 
 
 def _values(stored: Stored, channels: StateChannels) -> Any:

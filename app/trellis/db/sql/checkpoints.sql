@@ -85,7 +85,7 @@ SELECT b.thread_id::text, b.checkpoint_ns, b.channel, b.version, b.type, b.base_
 
 -- name: read_writes
 -- In the order in which a superstep applies them.
-SELECT w.thread_id::text, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, w.type, w.data
+SELECT w.thread_id::text, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.idx, w.channel, w.type, w.data
   FROM unnest(%(thread_id)s::uuid[], %(checkpoint_ns)s::text[], %(checkpoint_id)s::text[])
        AS a (thread_id, checkpoint_ns, checkpoint_id)
   JOIN checkpoint_write w USING (thread_id, checkpoint_ns, checkpoint_id)
@@ -93,7 +93,7 @@ SELECT w.thread_id::text, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel
 
 -- name: replaced_questions
 -- A question that another run had asked, and what stands in its place since this run.
-SELECT replaced_type, replaced_data, type, data
+SELECT checkpoint_ns, checkpoint_id, task_id, idx, channel, replaced_type, replaced_data, type, data
   FROM checkpoint_write
  WHERE thread_id = %(thread_id)s::uuid
    AND run_id = %(run_id)s::uuid
@@ -182,6 +182,37 @@ SELECT %(target)s::uuid, checkpoint_ns, checkpoint_id, task_id, idx, channel, ty
  WHERE thread_id = %(source)s::uuid
     ON CONFLICT DO NOTHING
 
+-- name: next_checkpoints
+-- For a copy that is encrypted anew: some of a thread's rows, from behind the last one.
+SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id, body, metadata
+  FROM checkpoint
+ WHERE thread_id = %(thread_id)s::uuid
+   AND (%(after)s::text[] IS NULL
+        OR (checkpoint_ns, checkpoint_id) > ((%(after)s::text[])[1], (%(after)s::text[])[2]))
+ ORDER BY checkpoint_ns, checkpoint_id
+ LIMIT %(limit)s
+
+-- name: next_blobs
+SELECT checkpoint_ns, channel, version, type, base_version, data
+  FROM checkpoint_blob
+ WHERE thread_id = %(thread_id)s::uuid
+   AND (%(after)s::text[] IS NULL
+        OR (checkpoint_ns, channel, version)
+         > ((%(after)s::text[])[1], (%(after)s::text[])[2], (%(after)s::text[])[3]))
+ ORDER BY checkpoint_ns, channel, version
+ LIMIT %(limit)s
+
+-- name: next_writes
+SELECT checkpoint_ns, checkpoint_id, task_id, idx, channel, type, data, task_path
+  FROM checkpoint_write
+ WHERE thread_id = %(thread_id)s::uuid
+   AND (%(after)s::text[] IS NULL
+        OR (checkpoint_ns, checkpoint_id, task_id, idx)
+         > ((%(after)s::text[])[1], (%(after)s::text[])[2], (%(after)s::text[])[3],
+            (%(after)s::text[])[4]::integer))
+ ORDER BY checkpoint_ns, checkpoint_id, task_id, idx
+ LIMIT %(limit)s
+
 -- name: of_threads
 SELECT thread_id::text, checkpoint_ns, checkpoint_id
   FROM checkpoint
@@ -249,7 +280,7 @@ SELECT b.thread_id::text, b.checkpoint_ns, b.channel, b.version, b.base_version
   JOIN checkpoint_blob b USING (thread_id, checkpoint_ns)
 
 -- name: bodies
-SELECT c.thread_id::text, c.checkpoint_ns, c.body
+SELECT c.thread_id::text, c.checkpoint_ns, c.checkpoint_id, c.body
   FROM unnest(%(thread_id)s::uuid[], %(checkpoint_ns)s::text[]) AS n (thread_id, checkpoint_ns)
   JOIN checkpoint c USING (thread_id, checkpoint_ns)
 

@@ -103,6 +103,13 @@ SELECT %(target)s::uuid, t.tenant_id, CASE t.status WHEN 'busy' THEN t.rest_stat
 RETURNING thread_id::text, created_at, updated_at, state_updated_at, metadata, status, config, error, interrupts,
           ttl_strategy, ttl_minutes, expires_at
 
+-- name: seal
+-- What was copied, encrypted for the copy.
+UPDATE thread
+   SET error = %(error)s::jsonb,
+       interrupts = %(interrupts)s::json
+ WHERE thread_id = %(thread_id)s::uuid
+
 -- name: storage
 -- Rows and their bytes as stored, before Postgres compresses them. Small values are part of their checkpoint.
 SELECT c.n AS checkpoint_count, c.bytes AS checkpoint_bytes, w.n AS write_count, w.bytes AS write_bytes, v.by_channel
