@@ -217,6 +217,24 @@ def test_cors__preflight(client: FlaskClient) -> None:
     assert response.headers["Access-Control-Allow-Private-Network"] == "true"
 
 
+def test_cors__origins_of_the_environment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORS_ALLOW_ORIGINS", "https://good.example")
+    rt = build(settings)
+    client = create_app(rt).test_client()
+
+    told = {
+        origin: client.get("/ok", headers={"Origin": origin}).headers.get(
+            "Access-Control-Allow-Origin"
+        )
+        for origin in ("https://good.example", "https://bad.example")
+    }
+    rt.close()
+
+    assert told == {"https://good.example": "https://good.example", "https://bad.example": None}
+
+
 @pytest.mark.parametrize("path", ["/ok", "/nope", "/threads/xx"])
 def test_cors__answers_may_be_read_by_any_site(client: FlaskClient, path: str) -> None:
     response = client.get(path, headers={"Origin": "http://x.com"})
