@@ -9,6 +9,11 @@ VALUES (%(owner)s, %(slots)s, clock_timestamp())
 DELETE FROM worker
  WHERE owner = %(owner)s
 
+-- name: there
+SELECT EXISTS (SELECT 1
+                 FROM worker
+                WHERE seen_at > clock_timestamp() - %(seconds)s * interval '1 second') AS there
+
 -- name: sweep
 -- Nobody waits for a row that somebody else is at, so their order does not matter.
 DELETE FROM worker
