@@ -1,4 +1,4 @@
-"""What is known of the worker processes: how many runs each can execute at once, and when it was last heard of.
+"""What workers tell of themselves and of their graphs: how many runs each can execute, and what a state begins with.
 
 Revision ID: 0012
 """
@@ -17,9 +17,15 @@ CREATE TABLE worker (
     slots integer NOT NULL,
     seen_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Apart from info, which is large, and of no use to whoever reads threads.
+ALTER TABLE graph ADD COLUMN initial_values jsonb;
 """
 
-DOWNGRADE = "DROP TABLE worker"
+DOWNGRADE = """
+ALTER TABLE graph DROP COLUMN initial_values;
+DROP TABLE worker;
+"""
 
 
 def upgrade() -> None:

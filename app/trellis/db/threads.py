@@ -14,6 +14,7 @@ from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db import queries
 from trellis.db.access import meets
+from trellis.db.checkpoints import State
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
@@ -114,11 +115,11 @@ def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     _change(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts.decode())
 
 
-def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
-    """The channels that are each thread's state; none of a thread whose graph no worker has loaded."""
+def states(tx: Tx, thread_ids: Sequence[str]) -> dict[str, State]:
+    """What is known of each thread's state; nothing of a thread whose graph no worker has loaded."""
     params = {"thread_ids": list(thread_ids)}
-    rows = tx.exec_driver_sql(sql("threads", "state_channels"), params)
-    return {thread_id: channels for thread_id, channels in rows if channels is not None}
+    rows = tx.exec_driver_sql(sql("threads", "states"), params)
+    return {thread_id: State(*known) for thread_id, *known in rows if known[0] is not None}
 
 
 def interrupts(tx: Tx, thread_id: str) -> list[Any]:

@@ -39,9 +39,9 @@ SELECT EXISTS (SELECT 1
                   AND tenant_id = %(tenant_id)s
                   AND NOT temporary) AS found
 
--- name: state_channels
--- Which channels of each thread's graph are its state, as the workers published it.
-SELECT t.thread_id::text, g.state_channels
+-- name: states
+-- Which channels of each thread's graph are its state and what they begin with, as the workers published it.
+SELECT t.thread_id::text, g.state_channels, coalesce(g.initial_values, '{}')
   FROM thread t
   JOIN graph g ON g.graph_id = t.metadata ->> 'graph_id'
  WHERE t.thread_id = ANY(%(thread_ids)s::uuid[])
