@@ -242,6 +242,6 @@ def test_cors__answers_may_be_read_by_any_site(client: FlaskClient, path: str) -
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert (
         response.headers["Access-Control-Expose-Headers"]
-        == "x-pagination-total, x-pagination-next, content-location"
+        == "x-pagination-total, x-pagination-next, content-location, location"
     )
     assert "Access-Control-Allow-Credentials" not in response.headers
