@@ -17,6 +17,46 @@ T = TypeVar("T")
 #: Hosts that only this machine can reach.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+#: Variables of LangGraph Server that change nothing here: said at the start, so that nobody relies on them.
+WITHOUT_EFFECT = (
+    "A2A_A2UI_ENABLED",
+    "A2A_A2UI_TOOL_CALL_RESULTS",
+    "A2A_ALLOWED_TOOL_CALL_RESULTS",
+    "AGENT_POSTGRES_IAM_AUTH_PROVIDER",
+    "AGENT_REDIS_IAM_AUTH_PROVIDER",
+    "BG_JOB_ISOLATED_LOOPS",
+    "BG_JOB_MAX_RETRIES",
+    "DD_API_KEY",
+    "EXPOSE_INTERNAL_METRICS_PROMETHEUS",
+    "FF_LOG_DROPPED_EVENTS",
+    "FF_OPTIMIZED_STREAMING",
+    "FF_V2_EVENT_STREAMING",
+    "LANGGRAPH_AUTH",
+    "LANGGRAPH_AUTH_TYPE",
+    "LANGGRAPH_CHECKPOINTER",
+    "LANGGRAPH_CHECKPOINTER_POSTGRES_POOL_MIN_SIZE",
+    "LANGGRAPH_CHECKPOINTER_POSTGRES_POOL_TIMEOUT_SECONDS",
+    "LANGGRAPH_CLOUD_LICENSE_KEY",
+    "LANGGRAPH_ENCRYPTION",
+    "LANGGRAPH_HTTP",
+    "LANGGRAPH_PRIORITY",
+    "LANGGRAPH_STORE",
+    "LANGGRAPH_UI",
+    "LANGGRAPH_UI_CONFIG",
+    "LANGGRAPH_WEBHOOKS",
+    "LANGSERVE_GRAPHS",
+    "LSD_PROM_METRICS_ENABLED",
+    "LSD_PROM_METRICS_PORT",
+    "LSD_RUN_QUEUE_TRACE_LOG",
+    "LS_APM_OTEL_ENABLED",
+    "LS_CHECKPOINT_DELETE",
+    "LS_DEFAULT_CHECKPOINTER_BACKEND",
+    "LS_MONGODB_URI",
+    "LS_RATE_LIMITS",
+    "PREFER_GRPC_CHECKPOINTER",
+    "REDIS_CLUSTER",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -50,6 +90,7 @@ class Settings:
     webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
     log_level: str = "INFO"
     log_json: bool = False
+    log_color: bool | None = None  #: None: where a person reads it
     #: Who may come in without `auth.path`: see trellis.auth.
     api_keys: str | None = None
     jwt: Mapping[str, str] | None = None
@@ -67,8 +108,10 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if env is None else env
     return Settings(
-        database_url=_required(env, "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI"),
-        redis_url=redis_url(_required(env, "REDIS_URL", "REDIS_URI")),
+        database_url=_required(
+            env, "DATABASE_URL", "DATABASE_URI", "POSTGRES_URI_CUSTOM", "POSTGRES_URI"
+        ),
+        redis_url=redis_url(_required(env, "REDIS_URL", "REDIS_URI_CUSTOM", "REDIS_URI")),
         redis_key_prefix=env.get("REDIS_KEY_PREFIX", ""),
         redis_max_connections=_number(env, "REDIS_MAX_CONNECTIONS", int, 64, low=4),
         config_path=config_path(env),
@@ -76,13 +119,26 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         host=env.get("TRELLIS_HOST", "0.0.0.0" if "PORT" in env else "127.0.0.1"),
         port=_number(env, "PORT", int, 2024, low=0, high=65535),
         web_threads=_number(env, "TRELLIS_WEB_THREADS", int, 32, low=1, high=512),
-        database_pool_size=_number(env, "TRELLIS_DATABASE_POOL_SIZE", int, 8, low=2, high=500),
+        database_pool_size=_number(
+            env,
+            _first(env, "TRELLIS_DATABASE_POOL_SIZE", "LANGGRAPH_POSTGRES_POOL_MAX_SIZE"),
+            int,
+            8,
+            low=2,
+            high=500,
+        ),
         max_body_bytes=_number(env, "HTTP_MAX_REQUEST_BODY_BYTES", int, 10 * 1024 * 1024, low=1),
         slots=_number(env, "N_JOBS_PER_WORKER", int, 256, low=1, high=10_000),
         worker_processes=_number(env, "TRELLIS_WORKER_PROCESSES", int, 1, low=1, high=256),
         worker_max_memory_mb=_number(env, "TRELLIS_WORKER_MAX_MEMORY_MB", int, 0, low=0),
         worker_max_runs=_number(env, "TRELLIS_WORKER_MAX_RUNS", int, 0, low=0),
-        drain_seconds=_number(env, "TRELLIS_DRAIN_SECONDS", float, 25.0, low=0),
+        drain_seconds=_number(
+            env,
+            _first(env, "TRELLIS_DRAIN_SECONDS", "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS"),
+            float,
+            25.0,
+            low=0,
+        ),
         run_timeout_seconds=_number(env, "BG_JOB_TIMEOUT_SECS", float, 86_400.0, low=0.001),
         stream_ttl_seconds=_number(env, "RESUMABLE_STREAM_TTL_SECONDS", int, 120, low=1),
         stream_max_events=_number(env, "TRELLIS_STREAM_MAX_EVENTS", int, 10_000, low=100),
@@ -90,6 +146,7 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         webhook_secrets=_secrets(env, "TRELLIS_WEBHOOK_SECRET"),
         log_level=_choice(env, "LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         log_json=_flag(env, "LOG_JSON", False),
+        log_color=_flag(env, "LOG_COLOR", True) if env.get("LOG_COLOR") else None,
         api_keys=env.get("TRELLIS_API_KEYS") or None,
         jwt=_jwt(env),
         allow_unauthenticated=_flag(env, "TRELLIS_ALLOW_UNAUTHENTICATED", False),
@@ -97,6 +154,11 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         flower_port=_number(env, "PORT", int, 5555, low=0, high=65535),
         flower_basic_auth=env.get("TRELLIS_FLOWER_BASIC_AUTH") or None,
     )
+
+
+def without_effect(env: Mapping[str, str]) -> list[str]:
+    """Which of the variables that are set change nothing."""
+    return [name for name in WITHOUT_EFFECT if env.get(name)]
 
 
 def _jwt(env: Mapping[str, str]) -> dict[str, str] | None:
@@ -140,6 +202,11 @@ def redis_url(url: str) -> str:
     if scheme == "rediss" and host.endswith(".amazonaws.com") and ".compute" in host:
         query.setdefault("ssl_cert_reqs", "none")
     return urlunsplit((scheme, parts.netloc, parts.path, urlencode(query), ""))
+
+
+def _first(env: Mapping[str, str], ours: str, theirs: str) -> str:
+    """The name under which a value is given: ours, else that of LangGraph Server."""
+    return theirs if env.get(theirs) and not env.get(ours) else ours
 
 
 def _required(env: Mapping[str, str], *names: str) -> str:

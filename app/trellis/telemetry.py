@@ -55,7 +55,7 @@ def configure(settings: Settings) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(colors=_is_colored(settings), pad_event_to=0)
     )
     structlog.configure(
         processors=[
@@ -72,6 +72,10 @@ def configure(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stdout, level=max(logging.WARNING, _level(settings)))
+
+
+def _is_colored(settings: Settings) -> bool:
+    return sys.stdout.isatty() if settings.log_color is None else settings.log_color
 
 
 def _level(settings: Settings) -> int:

@@ -82,7 +82,7 @@ def read(backend: DirectBackend, thread_id: str) -> CheckpointTuple:
 
 def shown(engine: Engine, thread_id: str) -> Any:
     with engine.begin() as tx:
-        return plain_values(tx, [thread_id], state_channels={})[thread_id]["c"]
+        return plain_values(tx, [thread_id], states={})[thread_id]["c"]
 
 
 @pytest.mark.parametrize("code", range(6))

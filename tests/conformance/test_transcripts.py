@@ -1,18 +1,19 @@
 """What the official server was asked, asked here: the same statuses, headers and shapes, but for the listed."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
 
-from acceptance.system import Answer, System, running, wait_for
+from acceptance.system import Answer, System, running
 from conformance.replay import differences, events_shape, replay, steps
 
 HERE = Path(__file__).parent
-GRAPHS = HERE / "graphs" / "langgraph.json"
-RECORDED = sorted(HERE.joinpath("transcripts").glob("*.jsonl"))
+#: Requests without credentials, and those of users whom handlers of their own keep apart.
+SERVERS = {"transcripts": "langgraph.json", "transcripts/auth": "langgraph.auth.json"}
+RECORDED = {folder: sorted(HERE.joinpath(folder).glob("*.jsonl")) for folder in SERVERS}
 #: Each with why, and as patterns in which `*` stands for anything.
 LISTED = orjson.loads(HERE.joinpath("differences.json").read_bytes())
 
@@ -22,26 +23,23 @@ def found(
     new_database: Callable[[], str],
     new_redis: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, list[str]]]:
-    """The differences of every transcript, replayed in order on one server."""
-    system = System(
-        new_database(),
-        new_redis(),
-        tmp_path_factory.mktemp("replay"),
-        env={"TRELLIS_CONFIG": str(GRAPHS)},
-    )
-    with running(system):
-        worker = system.start("worker")
-        system.start_web()
-        worker.wait_until_says("worker.ready")
-        wait_for(lambda: are_described(system), what="the descriptions of all graphs")
-        yield {path.stem: list(replay(system, steps(path))) for path in RECORDED}
-
-
-def are_described(system: System) -> bool:
-    """Whether the worker has told of every graph."""
-    names = orjson.loads(GRAPHS.read_bytes())["graphs"]
-    return all(system.request("GET", f"/assistants/{name}/graph").status == 200 for name in names)
+) -> dict[str, list[str]]:
+    """The differences of every transcript, replayed in order on one server for each folder."""
+    differences = {}
+    for folder, config in SERVERS.items():
+        system = System(
+            new_database(),
+            new_redis(),
+            tmp_path_factory.mktemp("replay"),
+            env={"TRELLIS_CONFIG": str(HERE / "graphs" / config), "TRELLIS_STUDIO_AUTH": "1"},
+        )
+        with running(system):
+            worker = system.start("worker")
+            system.start_web()
+            worker.wait_until_says("worker.ready")
+            for path in RECORDED[folder]:
+                differences[path.stem] = list(replay(system, steps(path)))
+    return differences
 
 
 def pattern(listed: str) -> re.Pattern[str]:
@@ -52,7 +50,7 @@ PATTERNS = {text: pattern(text) for entry in LISTED for text in entry["differenc
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("transcript", [path.stem for path in RECORDED])
+@pytest.mark.parametrize("transcript", [path.stem for paths in RECORDED.values() for path in paths])
 def test_replay(found: dict[str, list[str]], transcript: str) -> None:
     unlisted = [
         text

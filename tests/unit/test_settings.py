@@ -23,6 +23,30 @@ def test_load__official_names():
     assert (settings.database_url, settings.redis_url) == ("postgresql://a/b", "redis://c")
 
 
+def test_load__official_names_count_after_ours():
+    official = {
+        "POSTGRES_URI": "postgresql://a/bundled",
+        "POSTGRES_URI_CUSTOM": "postgresql://a/own",
+        "REDIS_URI": "redis://bundled",
+        "REDIS_URI_CUSTOM": "redis://own",
+        "LANGGRAPH_POSTGRES_POOL_MAX_SIZE": "150",
+        "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "180",
+    }
+    ours = {"TRELLIS_DATABASE_POOL_SIZE": "5", "TRELLIS_DRAIN_SECONDS": "20"}
+
+    theirs, both = load(official), load({**NEEDED, **official, **ours})
+
+    assert (theirs.database_url, theirs.redis_url) == ("postgresql://a/own", "redis://own")
+    assert (theirs.database_pool_size, theirs.drain_seconds) == (150, 180)
+    assert (both.database_url, both.redis_url) == (NEEDED["DATABASE_URL"], NEEDED["REDIS_URL"])
+    assert (both.database_pool_size, both.drain_seconds) == (5, 20)
+
+
+def test_load__log_color():
+    assert load(NEEDED).log_color is None
+    assert load({**NEEDED, "LOG_COLOR": "false"}).log_color is False
+
+
 def test_load__listens_everywhere_only_where_a_platform_gives_a_port():
     assert load(NEEDED).host == "127.0.0.1"
     assert load({**NEEDED, "PORT": "5000"}).host == "0.0.0.0"
@@ -37,6 +61,9 @@ def test_load__listens_everywhere_only_where_a_platform_gives_a_port():
         ("BG_JOB_TIMEOUT_SECS", "-1"),
         ("BG_JOB_TIMEOUT_SECS", "nan"),
         ("LOG_JSON", "perhaps"),
+        ("LOG_COLOR", "blue"),
+        ("LANGGRAPH_POSTGRES_POOL_MAX_SIZE", "0"),
+        ("BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS", "soon"),
         ("LOG_LEVEL", "LOUD"),
         ("DATABASE_URL", ""),
         ("REDIS_URL", "http://h"),

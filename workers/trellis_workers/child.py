@@ -16,6 +16,7 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from trellis.db import runs
+from trellis.db import workers as worker_rows
 from trellis.dispatch.signals import Listener
 from trellis.domain.runs import Ward
 from trellis.errors import GraphLoadError, TrellisError
@@ -35,7 +36,7 @@ from trellis_workers.channel import (
 from trellis_workers.drain import Drain
 from trellis_workers.executor import Executor
 from trellis_workers.host import Host, build, close
-from trellis_workers.maintenance import dispatcher, pruner, rescuer
+from trellis_workers.maintenance import dispatcher, pruner, reporter, rescuer
 from trellis_workers.maintenance.chores import Chore, Chores
 from trellis_workers.maintenance.leaver import Leaver
 
@@ -121,6 +122,7 @@ def _work(host: Host, line: Channel, errors: list[GraphLoadError]) -> None:
     # Runs that were found without a broker are in no slot of Celery's, which has not waited for them.
     leaving.wait()
     chores.close()
+    reporter.leave(host.engine, host.owner)
     listener.close()
     close(host)
 
@@ -167,8 +169,14 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
             line.say(ward)
         return len(seen)
 
+    def report() -> int:
+        return reporter.report(
+            host.engine, host.owner, slots=host.settings.slots, draining=host.draining
+        )
+
     ttl = host.manifest.thread_ttl
     return [
+        Chore("report", worker_rows.EVERY_SECONDS, report),
         Chore("dispatch", 1.0, dispatch),
         Chore("isolate", 1.0, isolate),
         # A run that was brought back is due after its pause: look again then.

@@ -25,6 +25,7 @@ from trellis.auth.request import Request
 from trellis.db.access import Resource
 from trellis.domain.access import NOBODY, AllOf, AnyOf, Condition, Equals, Principal, caller
 from trellis.domain.ids import is_uuid, new_id
+from trellis.domain.reserved import without_reserved
 from trellis.errors import Denied, NotFound, TrellisError
 from trellis.services import access as services
 from trellis.services import assistants
@@ -52,6 +53,11 @@ class Rule:
     each: bool = False  #: the body is a list, and every item an event
     flag: str | None = None  #: only if the query string says so
     hidden: str = "Thread or assistant not found."  #: what is said of a run's thread
+
+    @property
+    def keeps_metadata(self) -> bool:
+        """Whether metadata of the body become somebody's."""
+        return "metadata" in self.fields and self.action in ("create", "update", "create_run")
 
 
 _READ = Rule(resource="threads", action="read")
@@ -232,6 +238,7 @@ def check() -> None:
     caller.set(who())
     encryption.tell()
     assistants.welcome(rt(), who().tenant_id)
+    _drop_reserved()
     if request.url_rule is None or rt().access.is_open or who().is_internal:
         return
     endpoint = cast(str, request.endpoint)
@@ -250,6 +257,16 @@ def verify(response: Response) -> Response:
     if forgotten and response.status_code < 400:
         raise RuntimeError(f"{request.endpoint} ignores the filter on {sorted(forgotten)}")
     return response
+
+
+def _drop_reserved() -> None:
+    """Forget what the client says in metadata under keys of the server. A handler may write them."""
+    for rule in RULES.get(request.endpoint or "", ()):
+        if rule.keeps_metadata:
+            for given in _given(rule):
+                if isinstance(sent := given.get("metadata"), dict):
+                    of_thread = rule.action != "create_run" and rule.resource == "threads"
+                    given["metadata"] = without_reserved(sent, of_thread=of_thread)
 
 
 def _identify() -> Principal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import (
@@ -25,6 +26,11 @@ _STREAMS = {
     "behind": "Streams that replay, or whose clients are slow",
     "waiting_bytes": "Bytes of events that wait for slow clients",
     "gaps": "How often a client was told that events are missing",
+}
+_WORKERS = {
+    "max": "Runs that the workers can execute at once",
+    "active": "Runs that the workers execute",
+    "available": "Runs that the workers could execute besides",
 }
 
 
@@ -59,6 +65,10 @@ class Metrics:
             name: Gauge(f"trellis_streams_{name}", text, registry=self.registry)
             for name, text in _STREAMS.items()
         }
+        self._workers = {
+            name: Gauge(f"lg_api_workers_{name}", says, registry=self.registry)
+            for name, says in _WORKERS.items()
+        }
 
     def count(self, method: str, path: str, *, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -76,6 +86,11 @@ class Metrics:
         self._streams["behind"].set(reader.behind)
         self._streams["waiting_bytes"].set(reader.waiting_bytes)
         self._streams["gaps"].set(reader.gaps)
+
+    def show_workers(self, found: Mapping[str, int]) -> None:
+        """Set the gauges of the workers: `max`, `active` and `available`."""
+        for name, gauge in self._workers.items():
+            gauge.set(found[name])
 
     def text(self) -> bytes:
         """Everything in Prometheus's text format."""

@@ -72,9 +72,11 @@ def metrics() -> Response:
     queue = health.queue(rt())
     if shape == "json":
         requests = {"http_requests_total": counters.requests()}
-        return wire.answer({"queue": queue and wire.queue(queue), "api": requests})
+        shown = {"queue": queue and wire.queue(queue), "workers": queue and wire.workers(queue)}
+        return wire.answer({**shown, "api": requests})
     if queue is not None:
         counters.show_runs(pending=queue["n_pending"], running=queue["n_running"])
+        counters.show_workers(wire.workers(queue))
     if (reader := rt().reader) is not None:
         counters.show_streams(reader)
     return Response(counters.text(), content_type="text/plain; version=1.0.0; charset=utf-8")

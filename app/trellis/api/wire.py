@@ -333,3 +333,9 @@ def queue(row: Row) -> dict[str, Any]:
         "pending_runs_wait_time_med_secs": row["wait_median"],
         "pending_unblocked_runs_wait_time_max_secs": row["unblocked_wait_max"],
     }
+
+
+def workers(row: Row) -> dict[str, int]:
+    """How many runs the workers can execute at once, how many they do, and how many more they could."""
+    most, active = row["workers_max"], row["workers_active"]
+    return {"max": most, "active": active, "available": max(most - active, 0)}

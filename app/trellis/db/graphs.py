@@ -10,11 +10,12 @@ import orjson
 from trellis.db.engine import Tx
 
 _PUBLISH = """
-INSERT INTO graph (graph_id, description, state_channels, info, load_error)
-VALUES (%(graph_id)s, %(description)s, %(state_channels)s::jsonb, %(info)s::jsonb, %(load_error)s)
+INSERT INTO graph (graph_id, description, state_channels, initial_values, info, load_error)
+VALUES (%(graph_id)s, %(description)s, %(state_channels)s::jsonb, %(initial_values)s::jsonb, %(info)s::jsonb, %(load_error)s)
     ON CONFLICT (graph_id) DO UPDATE
    SET description = excluded.description,
        state_channels = excluded.state_channels,
+       initial_values = excluded.initial_values,
        info = excluded.info,
        load_error = excluded.load_error,
        updated_at = clock_timestamp()
@@ -30,14 +31,18 @@ def publish(
     load_error: str | None,
 ) -> None:
     """Write what is known of a graph; the newest worker wins."""
-    channels = info.get("state_channels") if info else None
     tx.exec_driver_sql(
         _PUBLISH,
         {
             "graph_id": graph_id,
             "description": description,
-            "state_channels": None if channels is None else orjson.dumps(channels).decode(),
-            "info": None if info is None else orjson.dumps(info).decode(),
+            "state_channels": _json((info or {}).get("state_channels")),
+            "initial_values": _json((info or {}).get("initial_values")),
+            "info": _json(info),
             "load_error": load_error,
         },
     )
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()

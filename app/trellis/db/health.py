@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from trellis.db.statements import sql
+from trellis.db.workers import SILENT_SECONDS
 
 
 def answers(engine: Engine) -> bool:
@@ -23,13 +24,14 @@ def answers(engine: Engine) -> bool:
 
 def queue(engine: Engine) -> Mapping[str, Any] | None:
     """
-    How many runs are pending and running, and how many seconds those that are due have waited.
+    How many runs are pending and running, how many seconds those that are due have waited, and what workers can do.
 
     None means that the database does not answer: whoever watches the server must hear of the rest.
     """
+    params = {"silent": SILENT_SECONDS}
     try:
         with engine.connect() as tx:
-            found = tx.exec_driver_sql(sql("health", "queue")).mappings().one()
+            found = tx.exec_driver_sql(sql("health", "queue"), params).mappings().one()
     except SQLAlchemyError:
         return None
     return cast("Mapping[str, Any]", found)

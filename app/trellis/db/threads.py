@@ -14,6 +14,7 @@ from sqlalchemy.types import Boolean, DateTime, Double, Text
 
 from trellis.db import queries
 from trellis.db.access import check_readable, meets
+from trellis.db.checkpoints import State
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
@@ -136,11 +137,11 @@ def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
     _change(tx, "settle", thread_id=thread_id, status=status, interrupts=sealed)
 
 
-def state_channels(tx: Tx, thread_ids: Sequence[str]) -> dict[str, Sequence[str] | str]:
-    """The channels that are each thread's state; none of a thread whose graph no worker has loaded."""
+def states(tx: Tx, thread_ids: Sequence[str]) -> dict[str, State]:
+    """What is known of each thread's state; nothing of a thread whose graph no worker has loaded."""
     params = {"thread_ids": list(thread_ids)}
-    rows = tx.exec_driver_sql(sql("threads", "state_channels"), params)
-    return {thread_id: channels for thread_id, channels in rows if channels is not None}
+    rows = tx.exec_driver_sql(sql("threads", "states"), params)
+    return {thread_id: State(*known) for thread_id, *known in rows if known[0] is not None}
 
 
 def interrupts(tx: Tx, thread_id: str) -> list[Any]:
@@ -178,9 +179,17 @@ def find(
 
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
-    """How many threads match."""
+    """How many threads match. How many there are is known without counting."""
+    if query == Query():
+        row = _row(tx, "total", tenant_id=tenant_id)
+        return int(row["threads"]) if row else 0
     statement = _matching(tx, select(func.count()).select_from(_THREAD), tenant_id, query)
     return cast(int, tx.execute(statement).scalar_one())
+
+
+def add_up(tx: Tx, *, limit: int) -> None:
+    """Add changes of the number of threads to the totals."""
+    _change(tx, "add_up", limit=limit)
 
 
 def _order(page: Page) -> list[Any]:

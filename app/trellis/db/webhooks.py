@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from trellis.db import runs, threads
-from trellis.db.checkpoints import Key, plain_values, plain_values_at
+from trellis.db.checkpoints import Key, State, plain_values, plain_values_at
 from trellis.db.engine import Tx
 from trellis.db.queries import Row, execute, row
 from trellis.db.vault import vault_of
@@ -73,14 +73,13 @@ def final_values(tx: Tx, payload: Mapping[str, Any]) -> Any:
     if payload["kwargs"].get("temporary") or payload["status"] == "rollback":
         return None
     thread_id = payload["thread_id"]
-    channels = threads.state_channels(tx, [thread_id])
+    states = threads.states(tx, [thread_id])
     params = {"run_id": payload["run_id"], "thread_id": thread_id}
     checkpoint_id = execute(tx, "webhooks", "last_checkpoint", params).scalar()
     if checkpoint_id is None:
-        return plain_values(tx, [thread_id], state_channels=channels).get(thread_id)
-    return plain_values_at(
-        tx, Key(thread_id, "", checkpoint_id), state_channels=channels.get(thread_id)
-    )
+        return plain_values(tx, [thread_id], states=states).get(thread_id)
+    state = states.get(thread_id, State())
+    return plain_values_at(tx, Key(thread_id, "", checkpoint_id), state=state)
 
 
 def sweep(tx: Tx, *, limit: int) -> int:

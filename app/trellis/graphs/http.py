@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from trellis.domain.http import ANYBODY, SECRET_HEADERS, Cors, Headers, HttpConfig
@@ -14,6 +16,8 @@ from trellis.graphs.keys import Keys, checked, is_flag, is_number, is_texts
 GROUPS = ("assistants", "threads", "runs", "store", "meta", "webhooks", "mcp", "a2a", "ui")
 
 _PREFIX = re.compile(r"(/[\w.~-]+)+")
+#: As browsers send it: no path, and no slash at the end.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 
 
 def _is_object(value: Any) -> bool:
@@ -63,26 +67,38 @@ _PATTERNS = "a list of header names, with * for any part"
 _HEADERS: Keys = {"includes": (_PATTERNS, is_texts), "excludes": (_PATTERNS, is_texts)}
 
 
-def parse(where: str, raw: object, *, mount_prefix: str = "") -> HttpConfig:
+def parse(where: str, raw: object, *, environ: Mapping[str, str]) -> HttpConfig:
     """
-    Read the key; absent or null is the default. `mount_prefix` is the environment's, where the key has none.
+    Read the key; absent or null is the default. MOUNT_PREFIX and CORS_ALLOW_ORIGINS count where it has no word on it.
 
-    :raises ConfigError: names the key and what it takes.
+    :raises ConfigError: names the key or the variable, and what it takes.
     """
     at = f'{where}: "http'
     given = checked(at, raw, _KEYS)
+    mount_prefix = environ.get("MOUNT_PREFIX", "")
     if mount_prefix and not _PREFIX.fullmatch(mount_prefix):
         raise ConfigError('MOUNT_PREFIX takes a path such as "/api/agents"')
+    open_cors = _open_cors(environ.get("CORS_ALLOW_ORIGINS", ""))
     return HttpConfig(
         app=given.get("app"),
         disabled=frozenset(group for group in GROUPS if given.get(f"disable_{group}")),
-        cors=_cors(f"{at}.cors", given["cors"]) if "cors" in given else ANYBODY,
+        cors=_cors(f"{at}.cors", given["cors"]) if "cors" in given else open_cors,
         configurable_headers=_headers(f"{at}.configurable_headers", given, stored=True),
         logging_headers=_headers(f"{at}.logging_headers", given, stored=False),
         auth_first=given.get("middleware_order") == "auth_first",
         enable_custom_route_auth=given.get("enable_custom_route_auth", False),
         mount_prefix=given.get("mount_prefix", mount_prefix),
     )
+
+
+def _open_cors(origins: str) -> Cors:
+    """The default, for these origins only; empty: for any."""
+    named = tuple(origin.strip() for origin in origins.split(",") if origin.strip())
+    if wrong := [each for each in named if each != "*" and not _ORIGIN.fullmatch(each)]:
+        raise ConfigError(
+            f"CORS_ALLOW_ORIGINS takes origins such as https://example.com between commas, or *, not {wrong[0]!r}"
+        )
+    return ANYBODY if not named or "*" in named else replace(ANYBODY, allow_origins=named)
 
 
 def _cors(at: str, raw: object) -> Cors:

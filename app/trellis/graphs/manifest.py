@@ -20,6 +20,7 @@ from trellis.errors import ConfigError
 from trellis.graphs import auth, checkpointers, encryption, http, stores, ttl, webhooks
 from trellis.graphs.auth import AuthConfig
 from trellis.graphs.options import checked
+from trellis.settings import without_effect
 
 FILE_NAME = "langgraph.json"
 
@@ -122,7 +123,7 @@ def load(path: Path | None = None) -> Manifest:
         env=env,
         raw=raw,
         auth=_auth(path, raw.get("auth")),
-        http=_http(path, raw.get("http")),
+        http=_http(path, raw.get("http"), environ),
         webhooks=webhooks.parse(
             str(path), raw.get("webhooks"), http=raw.get("http"), environ=environ
         ),
@@ -131,7 +132,12 @@ def load(path: Path | None = None) -> Manifest:
         checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
         priority=_priority(path, raw.get("priority")),
         encryption=_encryption(path, raw.get("encryption"), environ),
-        warnings=(*warnings, *_missing_folders(path.parent, dependencies), *_idle_keys(raw)),
+        warnings=(
+            *warnings,
+            *_missing_folders(path.parent, dependencies),
+            *_idle_keys(raw),
+            *(f"{name} is set, and has no effect here" for name in without_effect(environ)),
+        ),
     )
 
 
@@ -149,8 +155,8 @@ def _auth(path: Path, raw: object) -> AuthConfig:
     return found
 
 
-def _http(path: Path, raw: object) -> HttpConfig:
-    found = http.parse(str(path), raw, mount_prefix=os.environ.get("MOUNT_PREFIX", ""))
+def _http(path: Path, raw: object, environ: Mapping[str, str]) -> HttpConfig:
+    found = http.parse(str(path), raw, environ=environ)
     if found.app is not None:
         _check_target(f'{path}: "http.app"', found.app)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -92,6 +93,22 @@ def _state_channels(graph: Graph) -> str | Sequence[str]:
     return channels if isinstance(channels, str) else list(channels)
 
 
+def _initial_values(graph: Graph) -> dict[str, Any]:
+    """What channels of the state hold that nothing was written to: reducers begin with an empty list, say."""
+    from langgraph.channels.base import BaseChannel
+    from langgraph.errors import EmptyChannelError
+
+    channels = _state_channels(graph)
+    found = {}
+    for name in [channels] if isinstance(channels, str) else channels:
+        channel = graph.channels[name]
+        with suppress(EmptyChannelError):
+            if isinstance(channel, BaseChannel):
+                value = channel.get()
+                found[name] = list(value) if isinstance(value, set | frozenset) else value
+    return found
+
+
 #: Below that, everything is shown at once.
 _DEEPEST = 32
 _SCHEMAS = ("input_schema", "output_schema", "state_schema", "config_schema", "context_schema")
@@ -105,4 +122,5 @@ _DESCRIPTIONS: dict[str, Callable[[Any], Any]] = {
     "xrays": _xrays,
     "subgraphs": _subgraphs,
     "state_channels": _state_channels,
+    "initial_values": _initial_values,
 }

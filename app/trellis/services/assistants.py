@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from trellis.db import assistants
+from trellis.db import assistants, workers
 from trellis.db import threads as thread_rows
 from trellis.db.access import forbidden
 from trellis.db.assistants import Query
@@ -22,6 +23,8 @@ Row = Mapping[str, Any]
 
 #: Threads that are deleted in one transaction, and so locked at once.
 _BATCH = 100
+#: A worker that has started tells of its graphs within a second or two; after this long it is in trouble.
+_TELLS_IN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,12 +225,24 @@ def describe_graph(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
         assistant = assistants.get(tx, tenant_id, assistant_id=assistant_id)
         if assistant is None:
             raise NotFound("Not Found")
-        graph = assistants.graph(tx, assistant["graph_id"])
+    graph = _published(rt, assistant["graph_id"])
     if graph is not None and graph["load_error"]:
         raise GraphLoadError(assistant["graph_id"], graph["load_error"])
     if graph is None or graph["info"] is None:
         raise Unavailable(f"No worker has loaded the graph '{assistant['graph_id']}' yet.")
     return graph
+
+
+def _published(rt: Runtime, graph_id: str) -> Row | None:
+    """What workers told of a graph; waits for those that are there and have not yet."""
+    until = time.monotonic() + _TELLS_IN_SECONDS
+    while True:
+        with rt.autocommit.connect() as tx:
+            graph = assistants.graph(tx, graph_id)
+            is_coming = graph is None and workers.are_there(tx)
+        if not is_coming or time.monotonic() > until:
+            return graph
+        time.sleep(0.1)
 
 
 def draw(rt: Runtime, tenant_id: str, assistant_id: str, *, xray: int | None) -> Row:

@@ -417,8 +417,8 @@ def final_values(rt: Runtime, run_id: str, thread_id: str) -> bytes:
         run = rows.state(tx, run_id)
         if run is not None and run["status"] == RunStatus.ERROR:
             return encoder.dumps({"__error__": run["error"]})
-        channels = thread_rows.state_channels(tx, [thread_id])
-        values = plain_values(tx, [thread_id], state_channels=channels).get(thread_id)
+        states = thread_rows.states(tx, [thread_id])
+        values = plain_values(tx, [thread_id], states=states).get(thread_id)
         questions = thread_rows.interrupts(tx, thread_id)
     if questions and isinstance(values, dict):
         values = {**values, "__interrupt__": questions}

@@ -112,8 +112,7 @@ def values(
     if not thread_ids:
         return {}
     with rt.autocommit.connect() as tx:
-        channels = threads.state_channels(tx, thread_ids)
-        return plain_values(tx, thread_ids, state_channels=channels, only=only)
+        return plain_values(tx, thread_ids, states=threads.states(tx, thread_ids), only=only)
 
 
 def patch(
@@ -169,8 +168,8 @@ def _holding(tx: Tx, tenant_id: str, query: Query, page: Page | None) -> Iterato
     ids = threads.find(tx, tenant_id, query=query, limit=MOST_READ + 1, page=page)
     for start in range(0, min(len(ids), MOST_READ), _READ_AT_ONCE):
         some = ids[start : min(start + _READ_AT_ONCE, MOST_READ)]
-        channels = threads.state_channels(tx, some)
-        values = plain_values(tx, some, state_channels=channels, only=query.values.keys())
+        states = threads.states(tx, some)
+        values = plain_values(tx, some, states=states, only=query.values.keys())
         yield from (id_ for id_ in some if contains(values.get(id_), query.values))
     if len(ids) > MOST_READ:
         raise Invalid(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from trellis.domain.ids import default_assistant_id, new_id
@@ -132,6 +134,17 @@ def test_graph__that_no_worker_has_loaded_yet(client: FlaskClient) -> None:
 
     assert response.status_code == 503
     assert "Retry-After" in response.headers
+
+
+def test_graph__waits_for_a_worker_that_has_just_started(app: Flask, sql: Any) -> None:
+    sql("INSERT INTO worker VALUES ('w1', 10, clock_timestamp())")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(app.test_client().get, "/assistants/echo/graph")
+        too_early, _ = wait([answer], timeout=0.5)
+        sql("INSERT INTO graph (graph_id, info) VALUES ('echo', '{\"drawing\": {\"nodes\": []}}')")
+
+    assert not too_early
+    assert answer.result().get_json() == {"nodes": []}
 
 
 def test_graph__that_cannot_be_imported_says_why(client: FlaskClient, sql: Any) -> None:

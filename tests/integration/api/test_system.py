@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -78,6 +80,7 @@ def test_metrics(client: FlaskClient) -> None:
     assert 'lg_api_http_requests_total{method="GET",path="/ok",status="200"} 1.0' in text
     assert 'path="/threads/<thread_id>",status="422"} 1.0' in text
     assert 'lg_api_num_runs{status="pending"} 0.0' in text
+    assert "lg_api_workers_max 0.0" in text
 
 
 def test_metrics__of_streams(client: FlaskClient) -> None:
@@ -98,6 +101,32 @@ def test_metrics__as_json(client: FlaskClient) -> None:
     ]
 
 
+def test_metrics__workers(client: FlaskClient, sql: Callable[..., Any]) -> None:
+    owners = {"w1": (10, 0), "w2": (5, 10), "dead": (100, 60)}
+    for owner, (slots, seconds) in owners.items():
+        sql(
+            "INSERT INTO worker VALUES (:owner, :slots, clock_timestamp() - :s * interval '1 second')",
+            owner=owner,
+            slots=slots,
+            s=seconds,
+        )
+    for owner in ("w1", "w1", "dead"):
+        run = client.post("/runs", json={"assistant_id": "echo"}).get_json()
+        sql(
+            "UPDATE run SET status = 'running', lease_owner = :owner, "
+            "lease_expires_at = clock_timestamp() WHERE run_id = CAST(:id AS uuid)",
+            owner=owner,
+            id=run["run_id"],
+        )
+
+    metrics = client.get("/metrics?format=json").get_json()
+    text = client.get("/metrics").get_data(as_text=True)
+
+    assert metrics["workers"] == {"max": 15, "active": 2, "available": 13}
+    for name, count in metrics["workers"].items():
+        assert f"lg_api_workers_{name} {count:.1f}" in text
+
+
 def test_metrics__in_no_known_format(client: FlaskClient) -> None:
     refused = client.get("/metrics?format=xml")
 
@@ -112,7 +141,7 @@ def test_metrics__without_a_database(cut_off: FlaskClient) -> None:
     data = cut_off.get("/metrics?format=json").get_json()
 
     assert (text.status_code, b'path="/ok"' in text.data) == (200, True)
-    assert data["queue"] is None
+    assert (data["queue"], data["workers"]) == (None, None)
 
 
 def test_docs__work_offline(client: FlaskClient) -> None:
@@ -188,6 +217,24 @@ def test_cors__preflight(client: FlaskClient) -> None:
     assert response.headers["Access-Control-Allow-Private-Network"] == "true"
 
 
+def test_cors__origins_of_the_environment(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORS_ALLOW_ORIGINS", "https://good.example")
+    rt = build(settings)
+    client = create_app(rt).test_client()
+
+    told = {
+        origin: client.get("/ok", headers={"Origin": origin}).headers.get(
+            "Access-Control-Allow-Origin"
+        )
+        for origin in ("https://good.example", "https://bad.example")
+    }
+    rt.close()
+
+    assert told == {"https://good.example": "https://good.example", "https://bad.example": None}
+
+
 @pytest.mark.parametrize("path", ["/ok", "/nope", "/threads/xx"])
 def test_cors__answers_may_be_read_by_any_site(client: FlaskClient, path: str) -> None:
     response = client.get(path, headers={"Origin": "http://x.com"})
@@ -195,6 +242,6 @@ def test_cors__answers_may_be_read_by_any_site(client: FlaskClient, path: str) -
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert (
         response.headers["Access-Control-Expose-Headers"]
-        == "x-pagination-total, x-pagination-next, content-location"
+        == "x-pagination-total, x-pagination-next, content-location, location"
     )
     assert "Access-Control-Allow-Credentials" not in response.headers

@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, MessagesState, StateGraph
 from sqlalchemy import Engine
 
+from trellis.db.checkpoints import State as Known
 from trellis.db.checkpoints import plain_values, prune
 from trellis.db.checkpoints.saver import Saver
 from trellis.domain.ids import new_id
@@ -191,10 +192,25 @@ def test_plain_values__are_the_graphs_values_as_json(new_saver: NewSaver, engine
         found = plain_values(
             tx,
             [chatting, counting, fresh],
-            state_channels={chatting: ["messages"], counting: None, fresh: None},
+            states={chatting: Known(["messages"]), counting: Known(), fresh: Known()},
         )
     assert found == {chatting: {"messages": [message.model_dump()]}, counting: expected}
     assert list(found[chatting]["messages"][0]) == list(message.model_dump())
+
+
+def test_plain_values__of_channels_that_nothing_was_written_to(
+    new_saver: NewSaver, engine: Engine
+) -> None:
+    thread_id = new_id()
+    expected = turns(new_saver, thread_id, 3)
+    known = Known(["log", *expected, "last"], {"log": [], **dict.fromkeys(expected, "lost")})
+
+    with engine.begin() as tx:
+        found = plain_values(tx, [thread_id], states={thread_id: known})
+        unread = plain_values(tx, [new_id()], states={thread_id: known})
+
+    assert found == {thread_id: {"log": [], **expected}}
+    assert unread == {}
 
 
 def test_plain_values__of_a_state_that_is_one_channel(new_saver: NewSaver, engine: Engine) -> None:
@@ -202,11 +218,11 @@ def test_plain_values__of_a_state_that_is_one_channel(new_saver: NewSaver, engin
     graph = StateGraph(int).add_node("n", lambda n: n + 1).add_edge(START, "n").compile()
     graph.copy({"checkpointer": new_saver()}).invoke(1, of(thread_id))
     with engine.begin() as tx:
-        assert plain_values(tx, [thread_id], state_channels={thread_id: "__root__"}) == {
+        assert plain_values(tx, [thread_id], states={thread_id: Known("__root__")}) == {
             thread_id: 2
         }
-        assert plain_values(tx, [thread_id], state_channels={}) == {thread_id: 2}
-        assert plain_values(tx, [thread_id], state_channels={thread_id: ["other"]}) == {
+        assert plain_values(tx, [thread_id], states={}) == {thread_id: 2}
+        assert plain_values(tx, [thread_id], states={thread_id: Known(["other"])}) == {
             thread_id: {}
         }
-        assert plain_values(tx, [], state_channels={}) == {}
+        assert plain_values(tx, [], states={}) == {}

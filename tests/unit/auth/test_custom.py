@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from langgraph_sdk import Auth
+from langgraph_sdk.auth import types
 
 from trellis.auth.cache import Cache
 from trellis.auth.custom import Custom
@@ -91,6 +94,16 @@ def test_authenticate__is_given_what_it_names() -> None:
     assert told["path_params"] == {"thread_id": "t1"}
     assert told["query_params"] == {"a": "1", "b": ""}
     assert told["headers"] == {b"authorization": b"Bearer t", b"x-y": b"z"}
+
+
+def test_authenticate__can_take_all_that_the_sdk_promises() -> None:
+    promises = str(Auth.authenticate.__doc__) + inspect.getsource(types)
+    promised = set(re.findall(r"^ +(?:- )?([a-z_]+) \(.+?\): ", promises, re.MULTILINE))
+    assert {"request", "body", "authorization"} < promised
+    source = f"async def authenticator({', '.join(sorted(promised))}): return 'a'"
+    exec(source, defined := {})
+
+    assert authenticate(defined["authenticator"]).identity == "a"
 
 
 def test_authenticate__blocking_one_runs_in_a_thread() -> None:

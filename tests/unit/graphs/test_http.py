@@ -12,7 +12,7 @@ from trellis.graphs import http
 
 
 def test_parse__absent() -> None:
-    found = http.parse("f", None)
+    found = http.parse("f", None, environ={})
 
     assert (found.app, found.disabled, found.mount_prefix) == (None, frozenset(), "")
     assert found.cors is ANYBODY
@@ -30,19 +30,51 @@ def test_parse() -> None:
             "cors": {"allow_origins": ["https://a.example"], "max_age": 7},
             "configurable_headers": {"includes": ["X-My-*"], "excludes": ["x-my-secret"]},
         },
+        environ={"CORS_ALLOW_ORIGINS": "https://b.example"},
     )
 
     assert found.disabled == {"store"}
     assert (found.auth_first, found.mount_prefix) == (True, "/api/v9")
     assert (found.cors.allow_methods, found.cors.max_age) == (("GET",), 7)
+    assert found.cors.allow_origins == ("https://a.example",)
     assert found.configurable_headers.includes == ("x-my-*",)
 
 
 def test_parse__prefix_of_the_environment() -> None:
-    assert http.parse("f", None, mount_prefix="/a").mount_prefix == "/a"
-    assert http.parse("f", {"mount_prefix": "/b"}, mount_prefix="/a").mount_prefix == "/b"
-    with pytest.raises(ConfigError, match="MOUNT_PREFIX"):
-        http.parse("f", None, mount_prefix="a/")
+    environ = {"MOUNT_PREFIX": "/a"}
+
+    assert http.parse("f", None, environ=environ).mount_prefix == "/a"
+    assert http.parse("f", {"mount_prefix": "/b"}, environ=environ).mount_prefix == "/b"
+
+
+def test_parse__origins_of_the_environment() -> None:
+    def origins(given: str) -> tuple[str, ...]:
+        cors = http.parse("f", {}, environ={"CORS_ALLOW_ORIGINS": given}).cors
+        assert (cors.allow_methods, cors.expose_headers) == (
+            ANYBODY.allow_methods,
+            ANYBODY.expose_headers,
+        )
+        return cors.allow_origins
+
+    assert origins("https://a.example, http://localhost:3000") == (
+        "https://a.example",
+        "http://localhost:3000",
+    )
+    assert origins("") == origins("*") == origins("https://a.example,*") == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MOUNT_PREFIX", "a/"),
+        ("CORS_ALLOW_ORIGINS", "a.example"),
+        ("CORS_ALLOW_ORIGINS", "https://a.example/"),
+        ("CORS_ALLOW_ORIGINS", "https://*.example,https://a b"),
+    ],
+)
+def test_parse__nonsense_in_the_environment(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        http.parse("f", None, environ={name: value})
 
 
 @pytest.mark.parametrize(
@@ -69,7 +101,7 @@ def test_parse__prefix_of_the_environment() -> None:
 )
 def test_parse__wrong(raw: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        http.parse("f", raw)
+        http.parse("f", raw, environ={})
 
 
 def test_chosen() -> None:

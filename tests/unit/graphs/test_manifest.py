@@ -95,6 +95,20 @@ def test_load__a_key_without_effect_is_said(tmp_path: Path) -> None:
     assert loaded.warnings == ('"ui" has no effect in this version',)
 
 
+def test_load__a_variable_without_effect_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LS_RATE_LIMITS", "1")
+    raw = {"graphs": {"a": "a.py:g"}, "env": {"REDIS_CLUSTER": "true", "LOG_LEVEL": "INFO"}}
+
+    loaded = manifests.load(written(tmp_path, raw))
+
+    assert loaded.warnings == (
+        "LS_RATE_LIMITS is set, and has no effect here",
+        "REDIS_CLUSTER is set, and has no effect here",
+    )
+
+
 def test_load__a_missing_folder_is_said(tmp_path: Path) -> None:
     raw = {"graphs": {"a": "a.py:g"}, "dependencies": ["./nope", "not_a_folder"]}
 

@@ -47,6 +47,7 @@ def test_info(registry_of: RegistryOf) -> None:
         "xrays": [],
         "subgraphs": {},
         "state_channels": ["n"],
+        "initial_values": {},
     }
 
 
@@ -136,6 +137,25 @@ def test_info__inputs_and_private_state_differ(registry_of: RegistryOf) -> None:
     assert list(found["input_schema"]["properties"]) == ["n"]
     assert list(found["output_schema"]["properties"]) == ["answer"]
     assert sorted(found["state_channels"]) == ["answer", "hidden", "n"]
+
+
+def test_info__what_a_state_begins_with(registry_of: RegistryOf) -> None:
+    found = info(
+        registry_of(
+            """
+            import operator
+            from typing import Annotated
+            class Reduced(State):
+                log: Annotated[list, operator.add]
+                total: Annotated[int, operator.add]
+                seen: Annotated[set, operator.or_]
+                last: str
+            graph = StateGraph(Reduced).add_node(step).add_edge(START, "step")
+            """
+        )
+    )
+
+    assert found["initial_values"] == {"log": [], "total": 0, "seen": []}
 
 
 @pytest.mark.parametrize(

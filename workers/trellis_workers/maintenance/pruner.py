@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from trellis.db import dead_letters, idempotency, runs, store, webhooks
+from trellis.db import dead_letters, idempotency, runs, store, threads, webhooks
 
 #: Threads that are locked at once.
 _AT_ONCE = 50
 
 
 def prune(engine: Engine) -> int:
-    """Delete one batch of each. Returns how many."""
+    """Delete one batch of each, and add up what has changed in the number of threads. Returns how many are gone."""
     with engine.begin() as tx:
-        threads = runs.delete_temporary_threads(tx)
+        gone = runs.delete_temporary_threads(tx)
     with engine.begin() as tx:
         keys = idempotency.sweep(tx, limit=1000) + webhooks.sweep(tx, limit=1000)
     with engine.begin() as tx:
         letters = dead_letters.sweep(tx, limit=1000)
-    return threads + keys + letters
+    with engine.begin() as tx:
+        threads.add_up(tx, limit=10_000)
+    return gone + keys + letters
 
 
 def expire(engine: Engine, *, limit: int) -> int:

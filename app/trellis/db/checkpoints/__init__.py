@@ -27,7 +27,7 @@ from trellis.db.checkpoints.upkeep import (
     prune,
     roll_back,
 )
-from trellis.db.checkpoints.values import plain_values, plain_values_at
+from trellis.db.checkpoints.values import State, plain_values, plain_values_at
 
 __all__ = [
     "Backend",
@@ -38,6 +38,7 @@ __all__ = [
     "Key",
     "Rows",
     "StagedBackend",
+    "State",
     "Stored",
     "WriteRow",
     "copy_thread",

@@ -316,6 +316,9 @@ RETURNING run.run_id::text, run.cancel_action
 -- End the leases of a process that is known to be dead, so that nobody waits for them to run out. Its owner's name is
 -- used once only, so this meets no other process. Any of its runs may have been why it died, so from now on they are
 -- executed apart from all others. (A lease that runs out says less: a machine or a database may have been away.)
+WITH gone AS (
+    DELETE FROM worker WHERE owner = %(owner)s
+)
 UPDATE run
    SET lease_expires_at = clock_timestamp(),
        trial_seconds = coalesce(trial_seconds, 0)

@@ -39,9 +39,31 @@ SELECT EXISTS (SELECT 1
                   AND tenant_id = %(tenant_id)s
                   AND NOT temporary) AS found
 
--- name: state_channels
--- Which channels of each thread's graph are its state, as the workers published it.
-SELECT t.thread_id::text, g.state_channels
+-- name: total
+-- One snapshot for both: what the sweep adds to the total is in the changes until then.
+SELECT coalesce((SELECT threads FROM thread_total WHERE tenant_id = %(tenant_id)s), 0)
+       + coalesce((SELECT sum(change) FROM thread_change WHERE tenant_id = %(tenant_id)s), 0)::bigint AS threads
+
+-- name: add_up
+-- By several processes at once: each takes changes of its own, and they change the totals in one order.
+WITH taken AS (
+    DELETE FROM thread_change
+     WHERE ctid = ANY(ARRAY(SELECT ctid
+                              FROM thread_change
+                             LIMIT %(limit)s
+                               FOR UPDATE SKIP LOCKED))
+    RETURNING tenant_id, change
+)
+INSERT INTO thread_total AS t (tenant_id, threads)
+SELECT tenant_id, sum(change)
+  FROM taken
+ GROUP BY tenant_id
+ ORDER BY tenant_id
+    ON CONFLICT (tenant_id) DO UPDATE SET threads = t.threads + excluded.threads
+
+-- name: states
+-- Which channels of each thread's graph are its state and what they begin with, as the workers published it.
+SELECT t.thread_id::text, g.state_channels, coalesce(g.initial_values, '{}')
   FROM thread t
   JOIN graph g ON g.graph_id = t.metadata ->> 'graph_id'
  WHERE t.thread_id = ANY(%(thread_ids)s::uuid[])

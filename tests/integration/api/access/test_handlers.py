@@ -118,6 +118,19 @@ def test_run__cannot_pretend_to_be_somebody(people: Callers) -> None:
 
 
 @only_owners
+def test_assistant__cannot_pretend_to_be_everybodys(people: Callers) -> None:
+    """Default assistants are everybody's to run, and nothing that a client says makes one of another."""
+    forged = {"graph_id": "echo", "metadata": {"created_by": "system", "a": 1}}
+
+    hers = people["alice"].post("/assistants", forged)
+
+    assert hers["metadata"] == {"owner": "alice", "a": 1}
+    run = {**RUN, "assistant_id": hers["assistant_id"]}
+    assert people["alice"]("POST", "/runs", run).status_code == 200
+    assert people["bob"]("POST", "/runs", run).status_code == 404
+
+
+@only_owners
 def test_run__does_not_make_a_shared_thread_ones_own(
     people: Callers, sql: Callable[..., Any]
 ) -> None:
