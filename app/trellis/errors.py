@@ -9,6 +9,7 @@ TrellisError
 ├── Conflict              409
 ├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
 ├── StoreFailed           502  the operator's own store failed
+├── CommandError          200  a command of protocol v2 that the protocol refuses with a code of its own
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
@@ -86,6 +87,16 @@ class StoreFailed(TrellisError):
 
     def __init__(self, how: str) -> None:
         super().__init__(f"The store {how}. The server's log says more.")
+
+
+class CommandError(TrellisError):
+    """A command of protocol v2 is refused with one of the protocol's codes."""
+
+    status = 200
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Unavailable(TrellisError):
