@@ -174,12 +174,16 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
         config = lifecycle.watched(config)
     asks = continues(run) and _answers_by_id(run)
     answered = await cast("Saver", graph.checkpointer).answered() if asks else ()
+    native = modes.native_modes(asked, subgraphs=subgraphs)
     speaks_v2 = protocol.is_asked(config)
+    if speaks_v2:
+        extensions, config = protocol.Extensions(graph), protocol.streaming(config)
+        native = list(dict.fromkeys([*native, *extensions.modes]))
     stream: Any = (graph.astream_events if "events" in asked else graph.astream)(
         start_of(run, answered=answered),
-        cast("RunnableConfig", protocol.streaming(config) if speaks_v2 else config),
+        cast("RunnableConfig", config),
         context=context_of(graph, kwargs.get("context")),
-        stream_mode=cast("Any", modes.native_modes(asked, subgraphs=subgraphs)),
+        stream_mode=cast("Any", native),
         subgraphs=subgraphs,
         durability=kwargs["durability"],
         interrupt_before=kwargs["interrupt_before"],
@@ -188,9 +192,11 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
         **({"version": "v2"} if speaks_v2 else {}),
     )
     if speaks_v2:
-        stream = protocol.chunks(stream)
+        async for chunk in protocol.chunks(stream, extensions):
+            yield chunk
+        return
     async for chunk in stream:
-        yield chunk if speaks_v2 else modes.unpacked(chunk, run_id=run.claim.run_id, subgraphs=subgraphs)
+        yield modes.unpacked(chunk, run_id=run.claim.run_id, subgraphs=subgraphs)
 
 
 def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:
