@@ -209,12 +209,14 @@ RULES: Mapping[str, Sequence[Rule]] = {
 }
 
 _START = [replace(rule, within="params") for rule in _CREATE_RUN]
+#: Another run of a thread that is there.
+_GO_ON = [replace(_RUN, within="params", target="path")]
 #: What a command of protocol v2 does, by its method. One that is not here does nothing.
 COMMANDS: Mapping[str, Sequence[Rule]] = {
     "run.start": _START,
-    "input.respond": _START[:1],
-    "input.inject": _START[:1],
-    "state.fork": _START[:1],
+    "input.respond": _GO_ON,
+    "input.inject": _GO_ON,
+    "state.fork": _GO_ON,
     "state.get": [_READ],
     "state.listCheckpoints": [_READ],
     "agent.getTree": [_READ],

@@ -291,7 +291,8 @@ def _refuse(error: TrellisError) -> Response:
     if isinstance(error, Invalid) and "body" not in g:
         detail = error.detail.replace("Invalid JSON in request body", "Invalid JSON body")
         return wire.answer({"detail": detail}, status=400)
-    if isinstance(error, Unavailable) or (isinstance(error, Denied) and error.status == 401):
+    if isinstance(error, Unavailable) or (isinstance(error, Denied) and "body" not in g):
+        # Nobody has read the command: it is not known who sends it, or it may be sent again.
         return refusals.explain(error)
     status = 200 if _is_envelope(_sent()) else 400
     return wire.answer(_error(_code(error), _told(error)), status=status)
