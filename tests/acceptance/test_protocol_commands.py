@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,37 +30,45 @@ class Told(NamedTuple):
 _ids = itertools.count(1)
 
 
+def command(system: System, thread_id: str, method: str, **params: Any) -> Any:
+    """Send a command to a thread, and return its result."""
+    sent = {"id": next(_ids), "method": method, "params": params}
+    answer = system.post(f"/threads/{thread_id}/commands", sent)
+    assert answer["type"] == "success", answer
+    return answer["result"]
+
+
+def log_of(system: System, thread_id: str, run_id: str) -> list[tuple[str, Any, str | None]]:
+    """The log of a run from its begin to its end."""
+    path = f"/threads/{thread_id}/runs/{run_id}/stream"
+    return frames(system.request("GET", path, headers={"Last-Event-ID": "-1"}).body)
+
+
+def events_of(
+    system: System, thread_id: str, run_id: str, log: list[tuple[str, Any, str | None]]
+) -> list[Told]:
+    """A run's log in the words of the protocol."""
+    run = system.get(f"/threads/{thread_id}/runs/{run_id}")
+    translator = Translator(run_id, run["kwargs"]["config"]["configurable"]["graph_id"])
+    items: list[Any] = [
+        Event(str(entry_id).encode(), name, sse.frame(name, json.dumps(data).encode()))
+        for name, data, entry_id in log
+    ]
+    found = [e for item in [*items, End(run["status"], None)] for e in translator.feed(item)]
+    assert len({each.event_id for each in found}) == len(found)
+    return [Told(each.method, each.namespace, json.loads(each.data)) for each in found]
+
+
 @pytest.fixture
 def send(server: System, thread_id: str) -> Callable[..., Any]:
     """Send a command to the thread, and return its result."""
-
-    def send(method: str, **params: Any) -> Any:
-        sent = {"id": next(_ids), "method": method, "params": params}
-        answer = server.post(f"/threads/{thread_id}/commands", sent)
-        assert answer["type"] == "success", answer
-        return answer["result"]
-
-    return send
+    return partial(command, server, thread_id)
 
 
 @pytest.fixture
 def events(server: System, thread_id: str) -> Callable[[str], list[Told]]:
     """The events of a run from its begin to its end."""
-
-    def events(run_id: str) -> list[Told]:
-        path = f"/threads/{thread_id}/runs/{run_id}"
-        body = server.request("GET", f"{path}/stream", headers={"Last-Event-ID": "-1"}).body
-        run = server.get(path)
-        translator = Translator(run_id, run["kwargs"]["config"]["configurable"]["graph_id"])
-        items: list[Any] = [
-            Event(str(entry_id).encode(), name, sse.frame(name, json.dumps(data).encode()))
-            for name, data, entry_id in frames(body)
-        ]
-        found = [e for item in [*items, End(run["status"], None)] for e in translator.feed(item)]
-        assert len({each.event_id for each in found}) == len(found)
-        return [Told(each.method, each.namespace, json.loads(each.data)) for each in found]
-
-    return events
+    return lambda run_id: events_of(server, thread_id, run_id, log_of(server, thread_id, run_id))
 
 
 def of(events: list[Told], *methods: str) -> list[Told]:
@@ -342,3 +351,55 @@ def test_agent_get_tree(
     course.open("two")
     server.get(f"/threads/{thread_id}/runs/{run_id}/join")
     assert send("agent.getTree", run_id=run_id)["tree"] == {**tree, "status": "completed"}
+
+
+@pytest.mark.parametrize(
+    "modes", [["messages-tuple"], ["messages"], ["messages", "messages-tuple"]]
+)
+def test_a_run_of_the_older_routes__as_its_modes_allow(
+    server: System, thread_id: str, modes: list[str]
+) -> None:
+    body = {
+        "assistant_id": "nested_chat",
+        "input": HI,
+        "stream_mode": ["values", *modes],
+        "stream_subgraphs": True,
+        "stream_resumable": True,
+    }
+    run_id = server.post(f"/threads/{thread_id}/runs", body)["run_id"]
+
+    told = events_of(server, thread_id, run_id, log_of(server, thread_id, run_id))
+
+    streamed, whole = _messages([each for each in told if each.namespace])
+    deltas = [each["delta"]["text"] for each in streamed if each["event"] == "content-block-delta"]
+    assert deltas == [*ANSWER]
+    assert streamed[-2]["content"] == {"type": "text", "text": ANSWER}
+    assert whole[-2]["content"]["text"] == "yours, the graph"
+    last = of(told, "values")[-1]
+    assert [list(each) for each in last.data["messages"]][:1] == [["type", "content", "id"]]
+    assert [each.data["event"] for each in of(told, "lifecycle")] == ["running", "completed"]
+
+
+def test_a_crash__nothing_of_the_lost_attempt_comes_after_it(crew: System, course: Course) -> None:
+    victim = crew.start_worker()
+    thread_id = crew.new_thread()
+    given = {"assistant_id": "steps", "input": course.input(hold=("two",))}
+    run_id = command(crew, thread_id, "run.start", **given)["run_id"]
+    course.wait_until_notes(">two")
+
+    victim.kill()
+    crew.end_leases()
+    course.open("two")
+    crew.start_worker()
+
+    log = log_of(crew, thread_id, run_id)
+    attempts = [data["attempt"] for name, data, _ in log if name == "metadata"]
+    assert attempts == [1, 2]
+    ids = [tuple(map(int, str(entry_id).split("-"))) for *_, entry_id in log]
+    assert ids == sorted(set(ids))
+    told = events_of(crew, thread_id, run_id, log)
+    assert [each.data["event"] for each in of(told, "lifecycle")] == ["running", "completed"]
+    second = next(n for n, frame in enumerate(log) if frame[:1] == ("metadata",) and n)
+    logs = [data["log"] for name, data, _ in log[second:] if name == "values"]
+    assert logs == sorted(logs, key=len)
+    assert logs[-1] == ["one", "two", "three"]

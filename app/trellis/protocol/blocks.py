@@ -132,15 +132,14 @@ class Blocks:
         if told.get("type") not in _ROLES or _id(told) in self._told:
             return
         if (namespace, _id(told)) not in self._open:
-            # It does not tell which piece is the last.
-            for place, message_id in [each for each in self._open if each[0] == namespace]:
-                yield from self._finish(place, message_id)
+            yield from self._others(namespace)
             yield self._start(namespace, told)
         yield from self._open[namespace, _id(told)].become(told)
 
     def of_whole(self, namespace: Namespace, told: Mapping[str, Any]) -> Iterator[Data]:
         """What `messages` tells of a message that came whole."""
         if told.get("type") in _ROLES and _id(told) not in self._told:
+            yield from self._others(namespace)
             yield from self._whole(namespace, told)
 
     def abandoned(self) -> Iterator[Placed]:
@@ -151,6 +150,17 @@ class Blocks:
         for namespace, message_id in list(self._open):
             for data in self._finish(namespace, message_id):
                 yield namespace, data
+
+    def _others(self, namespace: Namespace) -> Iterator[Data]:
+        """
+        Another message begins where it is not told which piece of one is the last.
+
+        Of two that are written at once, the first ends here: clients could not tell their pieces apart.
+        """
+        for place, message_id in list(self._open):
+            if place == namespace:
+                self._told.add(message_id)
+                yield from self._finish(place, message_id)
 
     def _whole(self, namespace: Namespace, told: Mapping[str, Any]) -> Iterator[Data]:
         yield self._start(namespace, told)

@@ -203,6 +203,13 @@ def test_partial__the_next_message_ends_the_one_before() -> None:
         "message-finish",
         "message-start",
     ]
+    assert list(blocks.of_partial(HERE, whole("ab"))) == []
+    ended = list(blocks.of_whole(HERE, {**whole("c"), "id": "o"}))
+    assert [each["event"] for each in ended][:3] == [
+        "content-block-finish",
+        "message-finish",
+        "message-start",
+    ]
 
 
 def test_both_modes__a_message_is_told_once() -> None:
