@@ -120,7 +120,7 @@ def test_order(send: Callable[..., Any], events: Callable[[str], list[Told]]) ->
         *["checkpoints"] * 2,
         "values",
         *["checkpoints", "values"],
-        *["input.requested", "values"],
+        *["values", "input.requested"],
     ]
     assert (told[0].method, told[-1].method) == ("lifecycle", "lifecycle")
     [question] = of(told, "input.requested")

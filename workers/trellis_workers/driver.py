@@ -179,7 +179,8 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
     if speaks_v2:
         extensions, config = protocol.Extensions(graph), protocol.streaming(config)
         native = list(dict.fromkeys([*native, *extensions.modes]))
-    stream: Any = (graph.astream_events if "events" in asked else graph.astream)(
+    begin: Any = graph.astream_events if "events" in asked else graph.astream
+    stream = begin(
         start_of(run, answered=answered),
         cast("RunnableConfig", config),
         context=context_of(graph, kwargs.get("context")),

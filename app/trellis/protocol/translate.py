@@ -86,7 +86,7 @@ class Translator:
         self._graph_name = graph_name
         self._has_begun = False
         self._is_paused = False
-        self._asked: set[str] = set()
+        self._questions: dict[str, Said] = {}
         self._error: str | None = None
         self._blocks = Blocks()
         self._subgraphs = Subgraphs()
@@ -156,7 +156,7 @@ class Translator:
         if _IN_LOG in data:
             state = orjson.loads(data)
             if isinstance(state, dict) and _INTERRUPT in state:
-                yield from self._requested(namespace, state.pop(_INTERRUPT))
+                self._pause(namespace, state.pop(_INTERRUPT))
                 data = orjson.dumps(state)
         yield Said("values", namespace, _compact(data))
 
@@ -164,18 +164,21 @@ class Translator:
         if _IN_LOG in data:
             update = orjson.loads(data)
             if isinstance(update, dict) and _INTERRUPT in update:
-                yield from self._requested(namespace, update[_INTERRUPT])
+                self._pause(namespace, update[_INTERRUPT])
         yield Said("updates", namespace, _compact(data))
 
-    def _requested(self, namespace: Namespace, questions: Any) -> Iterator[Said]:
-        """A question passes from a subgraph to the graphs above it. It is told once, where it was asked."""
+    def _pause(self, namespace: Namespace, questions: Any) -> None:
+        """
+        Keep what is asked until the run has ended: before, nobody can answer.
+
+        A question passes from a subgraph to the graphs above it. It is told once, where it was asked.
+        """
         self._is_paused = True
         for each in questions if isinstance(questions, list) else ():
-            if each["id"] not in self._asked:
-                self._asked.add(each["id"])
-                shown = {"interrupt_id": each["id"], "payload": each["value"]}
-                fact = f"input|{'|'.join(namespace)}|{each['id']}"
-                yield Said("input.requested", namespace, orjson.dumps(shown), fact)
+            shown = {"interrupt_id": each["id"], "payload": each["value"]}
+            fact = f"input|{'|'.join(namespace)}|{each['id']}"
+            said = Said("input.requested", namespace, orjson.dumps(shown), fact)
+            self._questions.setdefault(each["id"], said)
 
     def _messages(self, namespace: Namespace, data: bytes) -> Iterator[Said]:
         if data.startswith(b"{"):
@@ -238,10 +241,12 @@ class Translator:
 
     def _end(self, end: End) -> Iterator[Said]:
         final = self._final(end)
-        if isinstance(final, dict) and _INTERRUPT in final and end.status == "success":
-            yield from self._requested((), _questions(final[_INTERRUPT]))
+        if isinstance(final, dict) and _INTERRUPT in final:
+            self._pause((), _questions(final[_INTERRUPT]))
         status, error = self._outcome(end.status, final)
         yield from self._left()
+        if end.status == "success":
+            yield from self._questions.values()
         for namespace, shown in self._subgraphs.closed(status, error):
             yield self._of_subgraph(namespace, status, shown)
         yield self._root(status, error)

@@ -136,26 +136,33 @@ def test_values__of_a_subgraph(log: Log) -> None:
     assert log.add("values|child:1|inner:2", 1) == [("values", ["child:1", "inner:2"], 1)]
 
 
-def test_values__ask(log: Log) -> None:
-    assert log.add("values", {"a": 1, "__interrupt__": [QUESTION]}) == [
-        ("input.requested", [], {"interrupt_id": "i1", "payload": {"q": 1}}),
-        ("values", [], {"a": 1}),
-    ]
+ASKED = ("input.requested", [], {"interrupt_id": "i1", "payload": {"q": 1}})
+
+
+def test_values__ask_when_the_run_has_ended(log: Log) -> None:
+    """Before, nobody could answer."""
+    assert log.add("values", {"a": 1, "__interrupt__": [QUESTION]}) == [("values", [], {"a": 1})]
+    assert log.end("success") == [ASKED, lifecycle("interrupted")]
     assert log.events[-2].event_id == f"synth:{RUN}:input||i1"
-    assert log.end("success") == [lifecycle("interrupted")]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "error", "timeout", None])
+def test_values__a_run_that_ended_otherwise_asks_nothing(log: Log, status: str | None) -> None:
+    log.add("values", {"a": 1, "__interrupt__": [QUESTION]})
+
+    assert [method for method, *_ in log.end(status)] == ["lifecycle"]
 
 
 def test_values__a_question_is_told_once_where_it_was_asked(log: Log) -> None:
-    asked = log.add("values|ask:1", {"__interrupt__": [QUESTION]})
-
-    assert [(method, place) for method, place, _ in asked] == [
-        ("input.requested", ["ask:1"]),
-        ("values", ["ask:1"]),
-    ]
-    assert log.add("values", {"a": 1, "__interrupt__": [QUESTION]}) == [("values", [], {"a": 1})]
     second = {"value": 2, "id": "i2"}
-    again = log.add("values", {"a": 1, "__interrupt__": [QUESTION, second]})
-    assert again[0] == ("input.requested", [], {"interrupt_id": "i2", "payload": 2})
+    log.add("values|ask:1", {"__interrupt__": [QUESTION]})
+    log.add("updates", {"__interrupt__": [QUESTION]})
+    log.add("values", {"a": 1, "__interrupt__": [QUESTION, second]})
+
+    assert log.end("success", {"a": 1, "__interrupt__": [QUESTION, second]})[:-1] == [
+        ("input.requested", ["ask:1"], ASKED[2]),
+        ("input.requested", [], {"interrupt_id": "i2", "payload": 2}),
+    ]
 
 
 def test_values__that_only_look_like_a_question(log: Log) -> None:
