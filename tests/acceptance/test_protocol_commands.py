@@ -272,6 +272,14 @@ def test_custom(send: Callable[..., Any], events: Callable[[str], list[Told]]) -
     ]
 
 
+def test_a_named_channel(send: Callable[..., Any], events: Callable[[str], list[Told]]) -> None:
+    told = events(send("run.start", assistant_id="counted", input=HI)["run_id"])
+
+    assert [each.data for each in of(told, "custom")] == [
+        {"name": "letters", "payload": len(ANSWER)}
+    ]
+
+
 def test_a_pydantic_state(send: Callable[..., Any], events: Callable[[str], list[Told]]) -> None:
     told = events(send("run.start", assistant_id="checked", input={"count": 1})["run_id"])
 
