@@ -6,7 +6,8 @@ A frame of a WebSocket is the same request with `FRAME` in its environment: then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -152,33 +153,32 @@ def _input_inject(thread_id: str, params: Params) -> dict[str, Any]:
 
 def _state_get(thread_id: str, params: Params) -> dict[str, Any]:
     wanted = _shape(params, StateGet)
-    where = {"checkpoint_ns": "|".join(wanted.namespace)}
-    try:
+    with _within(wanted.namespace) as where:
         snapshot = state.read(rt(), tenant_id(), thread_id, where=where, subgraphs=False)
-    except BadRequest:
-        if not wanted.namespace:
-            raise
-        raise _no_such_namespace(wanted.namespace) from None
     if snapshot is None or snapshot.created_at is None:
         if wanted.namespace:
             raise _no_such_namespace(wanted.namespace)
         return {"values": {}}
-    keys = wanted.keys
-    values = {name: item for name, item in snapshot.values.items() if keys is None or name in keys}
+    values = snapshot.values
+    if wanted.keys is not None:
+        values = {name: values[name] for name in wanted.keys if name in _keys(values)}
     return {"values": values, "checkpoint": _checkpoint(snapshot)}
 
 
 def _state_list_checkpoints(thread_id: str, params: Params) -> dict[str, Any]:
     wanted = _shape(params, StateListCheckpoints)
-    snapshots = state.history(
-        rt(),
-        tenant_id(),
-        thread_id,
-        where={"checkpoint_ns": "|".join(wanted.namespace)},
-        before=wanted.before,
-        metadata={},
-        limit=wanted.limit,
-    )
+    with _within(wanted.namespace) as where:
+        snapshots = state.history(
+            rt(),
+            tenant_id(),
+            thread_id,
+            where=where,
+            before=wanted.before,
+            metadata={},
+            limit=wanted.limit,
+        )
+    if wanted.namespace and not snapshots and wanted.before is None:
+        raise _no_such_namespace(wanted.namespace)
     return {"checkpoints": [_summary(each) for each in snapshots]}
 
 
@@ -248,6 +248,23 @@ def _shape(params: Params, into: type[T]) -> T:
         return body.shape(params, into)
     except Invalid as error:
         raise CommandError("invalid_argument", error.detail) from None
+
+
+@contextmanager
+def _within(namespace: list[str]) -> Iterator[dict[str, Any]]:
+    """Where a namespace is. What the graph refuses to look up there is a namespace it does not have."""
+    try:
+        yield {"checkpoint_ns": "|".join(namespace)}
+    except BadRequest:
+        if not namespace:
+            raise
+        raise _no_such_namespace(namespace) from None
+
+
+def _keys(values: Any) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise CommandError("invalid_argument", "This state has no keys. Leave keys out.")
+    return values
 
 
 def _no_such_namespace(namespace: list[str]) -> CommandError:

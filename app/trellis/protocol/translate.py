@@ -138,10 +138,14 @@ class Translator:
         shown = {"event": status, "graph_name": self._graph_name, **failure}
         return Said("lifecycle", (), orjson.dumps(shown), f"lc||{status}")
 
-    def _entry(self, event: Event) -> Iterator[Said]:
+    def _entry(self, event: Event) -> list[Said]:
         name, *namespace = event.name.split("|")
         read = self._readers.get(name)
-        return iter(()) if read is None else read(tuple(namespace), _data(event.frame))
+        try:
+            return [] if read is None else list(read(tuple(namespace), _data(event.frame)))
+        except (KeyError, TypeError, ValueError):
+            # What no JSON can say stands in the log as text: nothing that a channel has a shape for.
+            return []
 
     # What the log says, by name
 

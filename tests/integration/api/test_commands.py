@@ -385,6 +385,8 @@ def test_state_list_checkpoints(
     assert [each["id"] for each in found] == [s["checkpoint"]["checkpoint_id"] for s in history]
     assert [each["step"] for each in found] == [1, 0, -1]
     assert found[0]["timestamp"] == history[0]["created_at"]
+    nowhere = send("state.listCheckpoints", {"namespace": ["nobody:1"]}, to=thread_id)
+    assert refused(nowhere) == ("no_such_namespace", "Unknown namespace: nobody:1")
     before = {"before": found[0]["id"], "limit": 1}
     [second] = send("state.listCheckpoints", before, to=thread_id)["result"]["checkpoints"]
     assert second == found[1]

@@ -261,6 +261,11 @@ def test_tools(log: Log, told: dict[str, Any], shown: dict[str, Any]) -> None:
     assert data == {"tool_call_id": "c1", **shown}
 
 
+@pytest.mark.parametrize("name", ["messages", "messages/partial", "tools", "checkpoints"])
+def test_what_could_not_be_encoded(log: Log, name: str) -> None:
+    assert log.add(name, "<object>") == []
+
+
 # Subgraphs
 
 
