@@ -75,7 +75,7 @@ def handle(thread_id: str) -> Response:
     act = _METHODS.get(sent["method"])
     if act is None:
         raise CommandError("unknown_command", f"Unknown protocol command: {sent['method'][:100]}")
-    params = sent.get("params") or {}
+    params = {} if sent.get("params") is None else sent["params"]
     if not isinstance(params, dict):
         raise CommandError("invalid_argument", "params must be an object.")
     result = act(body.identifier(thread_id, "thread"), params)
@@ -89,9 +89,9 @@ def handle(thread_id: str) -> Response:
 def _run_start(thread_id: str, params: Params) -> dict[str, Any]:
     if not isinstance(params.get("assistant_id"), str):
         raise CommandError("invalid_argument", "run.start requires an assistant_id.")
-    # Clients spell it one way or both.
-    spelt = {"multitask_strategy": params.get("multitaskStrategy")}
-    wanted = _shape(params if None in spelt.values() else {**params, **spelt}, RunStart)
+    if (strategy := params.get("multitaskStrategy")) is not None:
+        params = {**params, "multitask_strategy": strategy}
+    wanted = _shape(params, RunStart)
     new = _new(
         RunCreate(
             assistant_id=wanted.assistant_id,

@@ -11,30 +11,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from integration.api.protocol import START, Send, Sql, refused, send
 from trellis.api import commands
 from trellis.domain.ids import default_assistant_id, new_id
 
 QUESTION = "250febc8307808032d31a582a664f180"
 OTHER = "4bf1955f78fc4de7be0878fcd77305cc"
-START = {"assistant_id": "echo", "input": {"value": "hi"}}
 
-Sql = Callable[..., Any]
-Send = Callable[..., Any]
-
-
-@pytest.fixture
-def send(client: FlaskClient, thread_id: str) -> Send:
-    """Send a command to a thread, and return what it is answered."""
-
-    def send(method: str, params: Any = None, *, to: str = thread_id, n: int = 7) -> Any:
-        sent = {"id": n, "method": method, "params": params or {}}
-        response = client.post(f"/threads/{to}/commands", json=sent)
-        assert response.status_code == 200, response.data
-        answer = response.get_json()
-        assert answer["id"] == n
-        return answer
-
-    return send
+__all__ = ["send"]
 
 
 @pytest.fixture
@@ -59,11 +43,6 @@ def wait_with(sql: Sql, send: Send, thread_id: str) -> Callable[..., None]:
         )
 
     return wait_with
-
-
-def refused(answer: Any) -> tuple[str, str]:
-    assert answer["type"] == "error"
-    return answer["error"], answer["message"]
 
 
 # run.start
@@ -336,131 +315,6 @@ def test_input_inject__where_nothing_has_run(send: Send) -> None:
     assert refused(send("input.inject", params, to=new_id()))[1].startswith("404: Thread with ID")
 
 
-# state
-
-
-def test_state_get(send: Send, ran: Callable[[str, str], str], client: FlaskClient) -> None:
-    thread_id = ran("echo", "hi")
-    state = client.get(f"/threads/{thread_id}/state").get_json()
-
-    answer = send("state.get", {"namespace": []}, to=thread_id)
-
-    assert answer["result"] == {
-        "values": {"value": "hi", "log": ["HI"]},
-        "checkpoint": {"id": state["checkpoint"]["checkpoint_id"]},
-    }
-    some = send("state.get", {"keys": ["log", "nothing"]}, to=thread_id)
-    assert some["result"]["values"] == {"log": ["HI"]}
-
-
-def test_state_get__of_a_subgraph(
-    send: Send, ran: Callable[[str, str], str], client: FlaskClient
-) -> None:
-    thread_id = ran("nested", "hi")
-    [task] = client.get(f"/threads/{thread_id}/state").get_json()["tasks"]
-    namespace = task["checkpoint"]["checkpoint_ns"].split("|")
-
-    result = send("state.get", {"namespace": namespace}, to=thread_id)["result"]
-
-    assert result["values"]["value"] == "hi"
-    assert result["checkpoint"]["ns"] == "|".join(namespace)
-
-
-def test_state_get__refused(send: Send, ran: Callable[[str, str], str], thread_id: str) -> None:
-    told = refused(send("state.get", {"namespace": ["nobody:1"]}, to=ran("echo", "hi")))
-    assert told == ("no_such_namespace", "Unknown namespace: nobody:1")
-    assert refused(send("state.get", {"keys": "log"}))[0] == "invalid_argument"
-    assert refused(send("state.get", to=new_id()))[1].startswith("404: Thread with ID")
-    assert send("state.get")["result"] == {"values": {}}
-
-
-def test_state_list_checkpoints(
-    send: Send, ran: Callable[[str, str], str], client: FlaskClient
-) -> None:
-    thread_id = ran("echo", "hi")
-    history = client.get(f"/threads/{thread_id}/history").get_json()
-
-    found = send("state.listCheckpoints", to=thread_id)["result"]["checkpoints"]
-
-    assert [each["id"] for each in found] == [s["checkpoint"]["checkpoint_id"] for s in history]
-    assert [each["step"] for each in found] == [1, 0, -1]
-    assert found[0]["timestamp"] == history[0]["created_at"]
-    nowhere = send("state.listCheckpoints", {"namespace": ["nobody:1"]}, to=thread_id)
-    assert refused(nowhere) == ("no_such_namespace", "Unknown namespace: nobody:1")
-    before = {"before": found[0]["id"], "limit": 1}
-    [second] = send("state.listCheckpoints", before, to=thread_id)["result"]["checkpoints"]
-    assert second == found[1]
-    assert refused(send("state.listCheckpoints", {"limit": 0}))[0] == "invalid_argument"
-
-
-def test_state_fork(send: Send, ran: Callable[[str, str], str], client: FlaskClient) -> None:
-    thread_id = ran("echo", "hi")
-    [_, checkpoint, _] = client.get(f"/threads/{thread_id}/history").get_json()
-    checkpoint_id = checkpoint["checkpoint"]["checkpoint_id"]
-    params = {"checkpoint_id": checkpoint_id, "input": {"value": "b"}, "config": {"tags": ["t"]}}
-
-    result = send("state.fork", params, to=thread_id)["result"]
-
-    [run] = client.get(f"/threads/{thread_id}/runs").get_json()
-    assert result == {"run_id": run["run_id"], "thread_id": thread_id}
-    assert run["kwargs"]["config"]["configurable"]["checkpoint_id"] == checkpoint_id
-    assert run["kwargs"]["config"]["tags"] == ["t"]
-    assert run["kwargs"]["input"] == {"value": "b"}
-
-
-def test_state_fork__refused(send: Send, ran: Callable[[str, str], str]) -> None:
-    thread_id = ran("echo", "hi")
-
-    assert refused(send("state.fork", to=thread_id))[0] == "invalid_argument"
-    told = refused(send("state.fork", {"checkpoint_id": "nope"}, to=thread_id))
-    assert told == ("no_such_checkpoint", "Unknown checkpoint: nope")
-
-
-# agent
-
-
-@pytest.mark.parametrize(
-    ("run", "thread", "status"),
-    [
-        ("pending", "busy", "started"),
-        ("running", "busy", "running"),
-        ("success", "idle", "completed"),
-        ("success", "interrupted", "interrupted"),
-        ("interrupted", "idle", "interrupted"),
-        ("error", "error", "failed"),
-        ("timeout", "error", "failed"),
-    ],
-)
-def test_agent_get_tree(
-    send: Send, sql: Sql, thread_id: str, run: str, thread: str, status: str
-) -> None:
-    send("run.start", START)
-    sql(f"UPDATE run SET {_as(run)} WHERE thread_id = :t", t=thread_id)
-    sql("UPDATE thread SET status = :s WHERE thread_id = :t", s=thread, t=thread_id)
-
-    tree = send("agent.getTree")["result"]["tree"]
-
-    assert tree == {"namespace": [], "status": status, "graph_name": "echo"}
-
-
-def _as(status: str) -> str:
-    match status:
-        case "pending":
-            return "status = 'pending'"
-        case "running":
-            return "status = 'running', started_at = now(), lease_owner = 'w', fence = 1, attempt = 1, claim_id = gen_random_uuid(), lease_expires_at = now() + interval '1 hour'"
-        case _:
-            return f"status = '{status}', ended_at = now()"
-
-
-def test_agent_get_tree__of_no_run(send: Send) -> None:
-    told = refused(send("agent.getTree"))
-
-    assert told == ("no_such_run", "No active run is bound to this thread.")
-    assert refused(send("agent.getTree", {"run_id": new_id()}))[0] == "no_such_run"
-    assert refused(send("agent.getTree", {"run_id": 1}))[0] == "invalid_argument"
-
-
 # The envelope
 
 
@@ -513,8 +367,9 @@ def test_unknown_command(send: Send, method: str) -> None:
     assert told == ("unknown_command", f"Unknown protocol command: {method}")
 
 
-def test_params_of_another_shape(client: FlaskClient, thread_id: str) -> None:
-    sent = {"id": 1, "method": "state.get", "params": [1]}
+@pytest.mark.parametrize("params", [[], "", 0, False])
+def test_params_of_another_shape(client: FlaskClient, thread_id: str, params: Any) -> None:
+    sent = {"id": 1, "method": "state.get", "params": params}
 
     answer = client.post(f"/threads/{thread_id}/commands", json=sent).get_json()
 
