@@ -70,6 +70,11 @@ _SUBSCRIBE = (
 def handle(thread_id: str) -> Response:
     """Send a command of protocol v2 to a thread."""
     sent = _sent()
+    try:
+        idempotency.key()
+    except Invalid as error:
+        # A header is no part of the command.
+        return refusals.explain(error)
     if not _is_envelope(sent):
         raise CommandError("invalid_argument", _ENVELOPE)
     act = _METHODS.get(sent["method"])

@@ -193,6 +193,17 @@ def test_run_start__once(client: FlaskClient, thread_id: str, runs: Callable[[],
     assert len(runs()) == 1
 
 
+def test_a_bad_key(client: FlaskClient, thread_id: str) -> None:
+    sent = {"id": 1, "method": "agent.getTree"}
+
+    response = client.post(
+        f"/threads/{thread_id}/commands", json=sent, headers={"Idempotency-Key": "no key"}
+    )
+
+    assert response.status_code == 422
+    assert "Idempotency-Key" in response.get_json()["detail"]
+
+
 # input
 
 
