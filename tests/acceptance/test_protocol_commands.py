@@ -394,6 +394,10 @@ def test_a_crash__nothing_of_the_lost_attempt_comes_after_it(crew: System, cours
     given = {"assistant_id": "steps", "input": course.input(hold=("two",))}
     run_id = command(crew, thread_id, "run.start", **given)["run_id"]
     course.wait_until_notes(">two")
+    path = f"/threads/{thread_id}/runs/{run_id}/stream"
+    with crew.open("GET", path, headers={"Last-Event-ID": "-1"}) as response:
+        # What the first attempt has said must be in the log before it is lost.
+        assert response.readline() == b"event: metadata\r\n"
 
     victim.kill()
     crew.end_leases()
