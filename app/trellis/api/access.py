@@ -20,6 +20,7 @@ from flask import Response, g, request
 
 from trellis import telemetry
 from trellis.api import body
+from trellis.api.command_schemas import respell
 from trellis.api.current import rt, who
 from trellis.auth.request import Request
 from trellis.db.access import Resource
@@ -323,6 +324,8 @@ def _apply(rule: Rule) -> None:
 def _rules_of_command() -> Sequence[Rule]:
     sent = _body()
     method = sent.get("method") if isinstance(sent, dict) else None
+    if method == "run.start" and isinstance(params := sent.get("params"), dict):
+        respell(params)
     return COMMANDS.get(method, ()) if isinstance(method, str) else ()
 
 

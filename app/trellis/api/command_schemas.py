@@ -15,6 +15,12 @@ Place = Annotated[list[str], Meta(max_length=100)]
 # What is sent
 
 
+def respell(params: Object) -> None:
+    """Bring what clients spell one way or both to one: that of the other routes, which handlers know."""
+    if (given := params.pop("multitaskStrategy", None)) is not None:
+        params["multitask_strategy"] = given
+
+
 class ProtocolCommand(Struct, kw_only=True):
     id: Annotated[int, Meta(ge=0)]
     method: str

@@ -23,6 +23,7 @@ from trellis.api.command_schemas import (
     StateFork,
     StateGet,
     StateListCheckpoints,
+    respell,
 )
 from trellis.api.current import request_id, rt, signed, tenant_id
 from trellis.api.schemas import Command, RunCreate
@@ -46,7 +47,7 @@ blueprint = Blueprint("commands", __name__)
 FRAME = "trellis.frame"
 
 T = TypeVar("T")
-Params = Mapping[str, Any]
+Params = dict[str, Any]
 
 #: What a run that a command starts streams. Its events are those of every channel.
 _MODES = (
@@ -94,8 +95,7 @@ def handle(thread_id: str) -> Response:
 def _run_start(thread_id: str, params: Params) -> dict[str, Any]:
     if not isinstance(params.get("assistant_id"), str):
         raise CommandError("invalid_argument", "run.start requires an assistant_id.")
-    if (strategy := params.get("multitaskStrategy")) is not None:
-        params = {**params, "multitask_strategy": strategy}
+    respell(params)
     wanted = _shape(params, RunStart)
     new = _new(
         RunCreate(

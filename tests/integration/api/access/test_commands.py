@@ -75,7 +75,8 @@ def test_handlers__see_and_change_what_is_asked_for(
     [started] = seen
     assert started[:2] == ("threads", "create_run")
     assert str(started[2]["thread_id"]) == NEW
-    assert started[2]["kwargs"] == {"input": {"value": "x"}, "multitaskStrategy": "reject"}
+    assert started[2]["multitask_strategy"] == "reject"
+    assert started[2]["kwargs"] == {"input": {"value": "x"}}
     [run] = people["alice"]("GET", f"/threads/{NEW}/runs").get_json()
     assert (run["metadata"]["a"], run["metadata"]["owner"]) == (1, "alice")
     assert run["multitask_strategy"] == "reject"
