@@ -10,6 +10,7 @@ TrellisError
 ├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
 ├── StoreFailed           502  the operator's own store failed
 ├── EncryptionFailed      502  an encryption handler of the operator's failed
+├── CommandError          200  a command of protocol v2 that the protocol refuses with a code of its own
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── Undecipherable        500  what is stored was encrypted with another key, or was changed
 ├── ConfigError                the process cannot start
@@ -97,6 +98,16 @@ class EncryptionFailed(TrellisError):
 
     def __init__(self, how: str) -> None:
         super().__init__(f"An encryption handler {how}. The server's log says more.")
+
+
+class CommandError(TrellisError):
+    """A command of protocol v2 is refused with one of the protocol's codes."""
+
+    status = 200
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Unavailable(TrellisError):

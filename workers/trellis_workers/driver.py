@@ -27,7 +27,7 @@ from trellis.domain.runs import Outcome
 from trellis.domain.users import User
 from trellis.errors import UnknownInterruptError
 from trellis.graphs.commands import command_of
-from trellis_workers import lifecycle, modes, outcome
+from trellis_workers import lifecycle, modes, outcome, protocol
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -126,7 +126,11 @@ async def drive(
     kwargs, config = run.kwargs, config_of(run, head)
     if kwargs.get("strict_resume") and not continues(run):
         await _check_answers(graph, config, kwargs["command"] or {})
-    translator = modes.Translator(kwargs["stream_mode"], subgraphs=kwargs["subgraphs"])
+    translator = modes.Translator(
+        kwargs["stream_mode"],
+        subgraphs=kwargs["subgraphs"],
+        as_blocks=protocol.is_asked(config),
+    )
     values: Any = _NOTHING
     paused = False
     try:
@@ -170,18 +174,29 @@ async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: R
         config = lifecycle.watched(config)
     asks = continues(run) and _answers_by_id(run)
     answered = await cast("Saver", graph.checkpointer).answered() if asks else ()
-    stream = graph.astream_events if "events" in asked else graph.astream
-    async for chunk in stream(
+    native = modes.native_modes(asked, subgraphs=subgraphs)
+    speaks_v2 = protocol.is_asked(config)
+    if speaks_v2:
+        extensions, config = protocol.Extensions(graph), protocol.streaming(config)
+        native = list(dict.fromkeys([*native, *extensions.modes]))
+    begin: Any = graph.astream_events if "events" in asked else graph.astream
+    stream = begin(
         start_of(run, answered=answered),
         cast("RunnableConfig", config),
         context=context_of(graph, kwargs.get("context")),
-        stream_mode=cast("Any", modes.native_modes(asked, subgraphs=subgraphs)),
+        stream_mode=cast("Any", native),
         subgraphs=subgraphs,
         durability=kwargs["durability"],
         interrupt_before=kwargs["interrupt_before"],
         interrupt_after=kwargs["interrupt_after"],
         control=control,
-    ):
+        **({"version": "v2"} if speaks_v2 else {}),
+    )
+    if speaks_v2:
+        async for chunk in protocol.chunks(stream, extensions):
+            yield chunk
+        return
+    async for chunk in stream:
         yield modes.unpacked(chunk, run_id=run.claim.run_id, subgraphs=subgraphs)
 
 

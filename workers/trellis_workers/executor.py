@@ -38,7 +38,7 @@ from trellis.telemetry import (
     RUN_UNREADABLE,
     log,
 )
-from trellis_workers import driver, outcome
+from trellis_workers import driver, outcome, protocol
 from trellis_workers.host import Host
 from trellis_workers.resumption import ResumptionSaver
 
@@ -296,9 +296,11 @@ class Executor:
         config = driver.client_config(run)
         store = host.store(run.tenant_id, partial(runs.fence, claim=claim))
 
+        is_compact = protocol.is_asked(config)
+
         def send(name: str, data: Any) -> None:
             if not attempt.over:
-                events.send(claim, name, encoder.dumps(data))
+                events.send(claim, name, encoder.dumps(data, compact=is_compact))
 
         opened = host.registry.open(
             run.graph_id,

@@ -14,6 +14,7 @@ from langchain_core.messages import (
 )
 from langgraph.types import Command, Send
 
+from trellis_workers import protocol
 from trellis_workers.lifecycle import Below, Lifecycle, Notice, Written
 
 #: Client's mode → what LangGraph is asked for, where they differ.
@@ -117,10 +118,13 @@ def _lifecycle(notices: Iterable[Notice]) -> Iterator[Event]:
 class Translator:
     """Turns chunks into events. One per attempt, because it knows what went before."""
 
-    def __init__(self, asked: Sequence[str], *, subgraphs: bool = True) -> None:
-        """Without `subgraphs` only the lifecycle tells of them."""
+    def __init__(
+        self, asked: Sequence[str], *, subgraphs: bool = True, as_blocks: bool = False
+    ) -> None:
+        """Without `subgraphs` only the lifecycle tells of them; `as_blocks`: messages are as protocol v2 has them."""
         self._asked = frozenset(asked)
         self._subgraphs = subgraphs
+        self._as_blocks = as_blocks
         self._partial: dict[str, Any] = {}
         self._tools: dict[str, str] = {}
         self._lifecycle = Lifecycle()
@@ -183,6 +187,10 @@ class Translator:
         return {"event": event, "toolCallId": call_id, "name": name, shown: payload.get(field)}
 
     def _messages(self, payload: tuple[Any, Mapping[str, Any]]) -> Iterator[Event]:
+        if self._as_blocks:
+            for block in protocol.blocks(payload[0]):
+                yield "messages", block
+            return
         if "messages-tuple" in self._asked:
             yield "messages", payload
         if "messages" in self._asked:

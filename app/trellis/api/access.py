@@ -20,6 +20,7 @@ from flask import Response, g, request
 
 from trellis import telemetry
 from trellis.api import body, encryption
+from trellis.api.command_schemas import respell
 from trellis.api.current import rt, who
 from trellis.auth.request import Request
 from trellis.db.access import Resource
@@ -52,6 +53,7 @@ class Rule:
     target: Target = "path"
     each: bool = False  #: the body is a list, and every item an event
     flag: str | None = None  #: only if the query string says so
+    within: str | None = None  #: the field of the body that is told instead of all of it
     hidden: str = "Thread or assistant not found."  #: what is said of a run's thread
 
     @property
@@ -209,6 +211,22 @@ RULES: Mapping[str, Sequence[Rule]] = {
         )
     ],
     "runs.delete": [Rule(resource="threads", action="delete")],
+    # By method: see COMMANDS.
+    "commands.handle": (),
+}
+
+_START = [replace(rule, within="params") for rule in _CREATE_RUN]
+#: Another run of a thread that is there.
+_GO_ON = [replace(_RUN, within="params", target="path")]
+#: What a command of protocol v2 does, by its method. One that is not here does nothing.
+COMMANDS: Mapping[str, Sequence[Rule]] = {
+    "run.start": _START,
+    "input.respond": _GO_ON,
+    "input.inject": _GO_ON,
+    "state.fork": _GO_ON,
+    "state.get": [_READ],
+    "state.listCheckpoints": [_READ],
+    "agent.getTree": [_READ],
 }
 
 #: The ids of a path, and the resource whose row each of them names.
@@ -244,7 +262,7 @@ def check() -> None:
     endpoint = cast(str, request.endpoint)
     if endpoint not in RULES:
         raise Denied(f"No rule says who may use {request.url_rule.rule}", status=403)
-    for rule in RULES[endpoint]:
+    for rule in _rules_of_command() if endpoint == "commands.handle" else RULES[endpoint]:
         is_meant = rule.flag is None or body.flag(rule.flag)
         if is_meant and rt().access.decides(rule.resource, rule.action):
             _apply(rule)
@@ -321,16 +339,32 @@ def _apply(rule: Rule) -> None:
             _enforce(rule, found, given)
 
 
+def _rules_of_command() -> Sequence[Rule]:
+    sent = _body()
+    method = sent.get("method") if isinstance(sent, dict) else None
+    if method == "run.start" and isinstance(params := sent.get("params"), dict):
+        respell(params)
+    return COMMANDS.get(method, ()) if isinstance(method, str) else ()
+
+
+def _body() -> Any:
+    """The body, as the handlers may change it; the view gets what they made of it."""
+    if "body" not in g:
+        # The view is to have a copy that the handlers have changed; the fingerprint is of what was sent.
+        request.get_data(cache=True)
+        g.body = body.data()
+    return g.body
+
+
 def _given(rule: Rule) -> Iterator[dict[str, Any]]:
     """The objects that were sent: the body, or each of its items. What is of another shape is for the view to refuse."""
     if not (rule.fields or rule.rest):
         yield {}
         return
-    if "body" not in g:
-        # The view is to have a copy that the handlers have changed; the fingerprint is of what was sent.
-        request.get_data(cache=True)
-        g.body = body.data()
-    sent = g.body if rule.each and isinstance(g.body, list) else [g.body]
+    told = _body()
+    if rule.within is not None:
+        told = told.get(rule.within) if isinstance(told, dict) else None
+    sent = told if rule.each and isinstance(told, list) else [told]
     yield from (each for each in sent if isinstance(each, dict))
 
 

@@ -8,17 +8,18 @@ from typing import Any
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, NotFound
 
-from trellis import telemetry
 from trellis.api import (
     access,
     assistants,
     body,
+    commands,
     cors,
     crons,
     current,
     dev,
     idempotency,
     openapi,
+    refusals,
     routing,
     runs,
     state,
@@ -27,10 +28,10 @@ from trellis.api import (
     threads,
     wire,
 )
-from trellis.api.current import EXTENSION, request_id
+from trellis.api.current import EXTENSION
 from trellis.api.metrics import Metrics
 from trellis.db.engine import is_conflict, is_unavailable
-from trellis.errors import Denied, Invalid, TrellisError, Unavailable
+from trellis.errors import Invalid, TrellisError, Unavailable
 from trellis.runtime import Runtime
 
 _BLUEPRINTS = (
@@ -40,13 +41,14 @@ _BLUEPRINTS = (
     threads.blueprint,
     state.blueprint,
     runs.blueprint,
+    commands.blueprint,
     store.blueprint,
     crons.blueprint,
 )
 
 #: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.
 _GROUPS = {"assistants": "assistants", "threads": "threads", "state": "threads", "runs": "runs"}
-_GROUPS |= {"store": "store", "crons": "runs"}
+_GROUPS |= {"store": "store", "crons": "runs", "commands": "runs"}
 
 
 def create_app(rt: Runtime) -> Flask:
@@ -68,7 +70,7 @@ def create_app(rt: Runtime) -> Flask:
     app.after_request(lambda response: cors.tell(rt.manifest.http.cors, response))
     app.after_request(idempotency.tell)
     app.after_request(lambda response: _count(metrics, response))
-    app.register_error_handler(TrellisError, _explain)
+    app.register_error_handler(TrellisError, refusals.explain)
     app.register_error_handler(HTTPException, _refuse)
     app.register_error_handler(Exception, _failed)
     return app
@@ -93,15 +95,6 @@ def _count(metrics: Metrics, response: Response) -> Response:
     return response
 
 
-def _explain(error: TrellisError) -> Response:
-    headers = dict(error.headers) if isinstance(error, Denied) else {}
-    if isinstance(error, Unavailable):
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    if error.status >= 500 and not isinstance(error, Unavailable):
-        _log(error)
-    return wire.answer({"detail": error.detail}, status=error.status, headers=headers)
-
-
 def _refuse(error: HTTPException) -> Response:
     """What Flask itself refuses: no such route, wrong method, body too large."""
     allowed: Any = getattr(error, "valid_methods", None)
@@ -112,17 +105,6 @@ def _refuse(error: HTTPException) -> Response:
 def _failed(error: Exception) -> Response:
     """The last edge: the database is out of reach, or it is ours to find by the request's id."""
     if is_unavailable(error) or is_conflict(error):
-        return _explain(Unavailable("The database is not available right now. Try again."))
-    _log(error)
+        return refusals.explain(Unavailable("The database is not available right now. Try again."))
+    refusals.report(error)
     return Response("Internal Server Error", status=500, content_type="text/plain; charset=utf-8")
-
-
-def _log(error: Exception) -> None:
-    telemetry.log().error(
-        telemetry.REQUEST_FAILED,
-        request_id=request_id(),
-        method=request.method,
-        path=request.path,
-        headers=current.rt().manifest.http.logging_headers.chosen(request.headers.items()),
-        exc_info=error,
-    )

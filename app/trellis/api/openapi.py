@@ -13,7 +13,16 @@ from flask import Blueprint, Flask, Response, current_app
 from werkzeug.routing import Rule
 
 import trellis
-from trellis.api import access, body, cron_schemas, docs, idempotency, schemas, wire
+from trellis.api import (
+    access,
+    body,
+    command_schemas,
+    cron_schemas,
+    docs,
+    idempotency,
+    schemas,
+    wire,
+)
 from trellis.api.current import EXTENSION
 from trellis.api.new_run import STREAM_MODES
 from trellis.api.texts import StatePart
@@ -193,6 +202,12 @@ OPERATIONS: Mapping[str, Operation] = {
         takes=schemas.StatelessRunCreate, gives=Any, once=True, tells=_FOLLOWED
     ),
     "runs.create_batch": Operation(takes=schemas.RunBatch, gives=list[schemas.Run], once=True),
+    "commands.handle": Operation(
+        takes=command_schemas.ProtocolCommand,
+        gives=command_schemas.ProtocolSuccess | command_schemas.ProtocolError,
+        also={400: schemas.Object},
+        once=True,
+    ),
     "crons.create": Operation(takes=cron_schemas.CronCreate, gives=cron_schemas.Cron, once=True),
     "crons.create_on_thread": Operation(
         takes=cron_schemas.ThreadCronCreate, gives=cron_schemas.Cron, once=True

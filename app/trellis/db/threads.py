@@ -160,6 +160,12 @@ def has_checkpoints(tx: Tx, thread_id: str) -> bool:
     return bool(row and row["found"])
 
 
+def has_checkpoint(tx: Tx, thread_id: str, checkpoint_id: str) -> bool:
+    """Whether the thread's graph, and not a subgraph of it, was saved with this id."""
+    row = _row(tx, "has_checkpoint", thread_id=thread_id, checkpoint_id=checkpoint_id)
+    return bool(row and row["found"])
+
+
 def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:
     """One page of the threads that match."""
     statement = _matching(tx, select(_thread_id(), *_SHOWN), tenant_id, query)

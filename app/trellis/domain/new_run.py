@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from trellis.domain.access import Condition
 
+#: The key of `configurable` that tells a worker to stream what protocol v2 needs.
+EVENT_STREAMING = "__event_streaming_v2"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewRun:
@@ -44,3 +47,4 @@ class NewRun:
     thread_metadata: Mapping[str, Any] = field(default_factory=dict)  #: for a thread made for it
     priority: int | None = None  #: of its thread, if that has none yet
     cron_id: str | None = None  #: becomes `configurable.cron_id`
+    event_streaming: bool = False  #: started by a command of protocol v2

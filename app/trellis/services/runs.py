@@ -19,7 +19,7 @@ from trellis.domain.encryption import context as encryption_context
 from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.multitask import Strategy
-from trellis.domain.new_run import NewRun
+from trellis.domain.new_run import EVENT_STREAMING, NewRun
 from trellis.domain.runs import RunState, RunStatus
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
@@ -281,6 +281,7 @@ def _compose(
             **_user(new.user),
             "langgraph_request_id": new.request_id or None,
             **({"cron_id": new.cron_id} if new.cron_id else {}),
+            **({EVENT_STREAMING: True} if new.event_streaming else {}),
             "run_id": run_id,
             "thread_id": thread_id,
             "graph_id": assistant["graph_id"],

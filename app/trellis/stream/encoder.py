@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import orjson
 
+from trellis.domain.messages import compacted
+
 #: Dataclasses go through `_shallow`, because an Interrupt is not shown with all its fields.
 _FAST = orjson.OPT_PASSTHROUGH_DATACLASS
 _ANY_KEYS = _FAST | orjson.OPT_NON_STR_KEYS
@@ -23,15 +25,20 @@ _MAX_DEPTH = 200
 _MAX_TEXT = 1_000
 
 
-def dumps(value: object) -> bytes:
-    """Encode any value on one line. Never raises: what JSON cannot say is said as text."""
+def dumps(value: object, *, compact: bool = False) -> bytes:
+    """
+    Encode any value on one line. Never raises: what JSON cannot say is said as text.
+
+    `compact` leaves the empty fields of messages out.
+    """
+    step = _compact if compact else _shallow
     try:
-        return orjson.dumps(value, _shallow, _FAST)
+        return orjson.dumps(value, step, _FAST)
     except (TypeError, RecursionError):
         pass
     # Keys that are no strings are rare, and accepting them doubles the cost of every dict.
     try:
-        return orjson.dumps(value, _shallow, _ANY_KEYS)
+        return orjson.dumps(value, step, _ANY_KEYS)
     except (TypeError, RecursionError):
         pass
     try:
@@ -46,6 +53,11 @@ def _shallow(value: object) -> Any:
         return _encoder_of(type(value))(value)  # type: ignore[arg-type]  # mypy takes classes for unhashable
     except Exception:  # user code: a property, a serializer or a __str__ that fails
         return _text(value)
+
+
+def _compact(value: object) -> Any:
+    shown = _shallow(value)
+    return compacted(shown) if _encoder_of(type(value)) is _message else shown  # type: ignore[arg-type]  # likewise
 
 
 @lru_cache(maxsize=1024)

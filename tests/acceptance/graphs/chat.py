@@ -10,6 +10,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.stream import StreamChannel, StreamTransformer
 from steps import PATIENCE_SECONDS, note
 
 ANSWER = "hello there"
@@ -64,6 +65,32 @@ async def shout(state: Shout):
 
 
 shouting = StateGraph(Shout).add_node(shout).add_edge(START, "shout").compile()
+
+
+class Letters(StreamTransformer):
+    """Counts the letters that models write, and tells of the sum on a channel of its own."""
+
+    required_stream_modes = ("messages",)
+
+    def __init__(self, scope: tuple[str, ...] = ()):
+        super().__init__(scope)
+        self.letters = StreamChannel("letters")
+        self.count = 0
+
+    def init(self):
+        return {"letters": self.letters}
+
+    def process(self, event):
+        if event["method"] == "messages" and isinstance(event["params"]["data"][0], dict):
+            self.count += len(event["params"]["data"][0].get("delta", {}).get("text", ""))
+        return True
+
+    def finalize(self):
+        self.letters.push(self.count)
+
+
+counted = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer")
+counted = counted.compile(transformers=[Letters])
 
 
 class Talk(TypedDict, total=False):

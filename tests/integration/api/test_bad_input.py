@@ -153,6 +153,9 @@ QUERIES = [
 ]
 IDS = ["xx", "..%2f..%2fetc", "%00", "%ff", "1", "x" * 5_000, "01a202b2-17de-7163-99f7-2d55527e04a"]
 
+#: Routes that speak a protocol with an opinion of its own on what is malformed.
+REFUSALS = {"commands.handle": 400}
+
 
 def routes(app: Flask, *methods: str) -> list[tuple[str, str, str]]:
     """(endpoint, method, path) of every route with one of the methods."""
@@ -177,8 +180,9 @@ def unharmed(rows: Callable[[], Any]) -> Callable[[Any], None]:
 
     def check(response: Any) -> None:
         assert 400 <= response.status_code < 500, (response.request.path, response.data[:300])
-        assert list(response.get_json()) == ["detail"]
-        assert response.get_json()["detail"]
+        told = response.get_json()
+        assert list(told) == ["detail"] or told["type"] == "error"
+        assert told.get("detail") or told["message"]
         assert rows() == before, response.request.path
 
     return check
@@ -209,7 +213,7 @@ def test_bodies_that_no_route_can_take(
             continue
         response = app.test_client().open(fill(path, **ids), method=method, data=BODIES[name])
         unharmed(response)
-        assert response.status_code == 422
+        assert response.status_code == REFUSALS.get(endpoint, 422)
         tried += 1
     assert tried > 10
 
@@ -295,7 +299,7 @@ def test_ids_that_are_none(
             body = {"assistant_id": "echo", "checkpoint": {}}
             response = client.open(path, method=method, json=None if method == "GET" else body)
             unharmed(response)
-            assert response.status_code in (404, 422), endpoint
+            assert response.status_code in (404, REFUSALS.get(endpoint, 422)), endpoint
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -292,3 +292,22 @@ def test_import__brings_no_user_library() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_compact__leaves_empty_fields_of_messages_out() -> None:
+    message = messages.AIMessage("", id="m", tool_calls=[{"name": "t", "args": {}, "id": "c"}])
+    call = {"name": "t", "args": {}, "id": "c", "type": "tool_call"}
+
+    encoded = dumps({"messages": [message], "rest": [], "none": None}, compact=True)
+
+    assert orjson.loads(encoded) == {
+        "messages": [{"type": "ai", "content": "", "id": "m", "tool_calls": [call]}],
+        "rest": [],
+        "none": None,
+    }
+
+
+def test_compact__with_keys_that_are_no_text() -> None:
+    encoded = dumps({1: messages.HumanMessage("x", id="m")}, compact=True)
+
+    assert orjson.loads(encoded) == {"1": {"type": "human", "content": "x", "id": "m"}}

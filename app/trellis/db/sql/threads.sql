@@ -71,6 +71,13 @@ SELECT t.thread_id::text, g.state_channels, coalesce(g.initial_values, '{}')
 -- name: has_checkpoints
 SELECT EXISTS (SELECT 1 FROM checkpoint WHERE thread_id = %(thread_id)s::uuid) AS found
 
+-- name: has_checkpoint
+SELECT EXISTS (SELECT 1
+                 FROM checkpoint
+                WHERE thread_id = %(thread_id)s::uuid
+                  AND checkpoint_ns = ''
+                  AND checkpoint_id = %(checkpoint_id)s) AS found
+
 -- name: interrupts
 -- Of a temporary thread too: whoever waits for its run is told.
 SELECT interrupts FROM thread WHERE thread_id = %(thread_id)s::uuid

@@ -27,6 +27,7 @@ BODIES: Mapping[str, Any] = {
     "runs.create": RUN,
     "runs.create_and_stream": RUN,
     "runs.create_and_wait": RUN,
+    "commands.handle": {"id": 1, "method": "state.get"},
     "threads.patch": {"metadata": {"a": 1}},
     "state.find": {"checkpoint": {"checkpoint_ns": ""}},
     "state.search_history": {},
@@ -39,6 +40,8 @@ BODIES: Mapping[str, Any] = {
     "state.update": {"values": {"value": "y"}},
     "state.update_many": {"supersteps": [{"updates": [{"values": {}, "as_node": "shout"}]}]},
 }
+#: How an answer says in its body that a thing is not there.
+TOLD = re.compile(rb"404: (Run|Thread with ID [-0-9a-f]+) not found")
 #: Routes that say of a thing that is not there that it is in the way.
 CONFLICTS = {"threads.copy": 409}
 #: Routes that answer for nothing that is there already, so there is nothing of somebody else's to ask for.
@@ -120,9 +123,9 @@ def test_route__with_somebody_elses_ids(
 
     response = people["bob"](method, path, BODIES.get(endpoint))
 
-    # Who waits for a run, or follows it, is told in the body: so it is for a run that is not there.
+    # Who waits for a run, follows it or sends a command is told in the body: so it is for what is not there.
     status = CONFLICTS.get(endpoint, 404)
-    assert response.status_code == status or b"404: Run not found" in response.data, response.data
+    assert response.status_code == status or TOLD.search(response.data), response.data
     assert people["alice"]("GET", f"/threads/{ids['thread_id']}").data == before
 
 
