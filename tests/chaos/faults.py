@@ -47,7 +47,12 @@ def idle(field: Field, fault: str, pick: random.Random) -> None:
 
 def node(field: Field, fault: str, _: random.Random) -> None:
     held = field.hold()
-    faulted(field.holder(held.thread_id), fault, frozen)
+
+    def taken_over() -> None:
+        held.course.open("two")
+        frozen()
+
+    faulted(field.holder(held.thread_id), fault, taken_over)
     held.course.open("two")
     end(held)
 
