@@ -210,7 +210,12 @@ class Executor:
             lose=lambda: _on_loop(host, attempt.lose),
             end=lambda action: _on_loop(host, partial(attempt.end, action)),
         )
-        host.events.start(claim, resumable=taken.run.kwargs["resumable"])
+        host.events.start(
+            claim,
+            resumable=taken.run.kwargs["resumable"],
+            tenant_id=taken.run.tenant_id,
+            graph_id=taken.run.graph_id,
+        )
         host.events.send(claim, "metadata", _metadata(taken.run))
         try:
             return await self._run(attempt, taken)

@@ -17,6 +17,7 @@ from trellis.api import (
     crons,
     current,
     dev,
+    feeds,
     idempotency,
     openapi,
     refusals,
@@ -42,13 +43,14 @@ _BLUEPRINTS = (
     state.blueprint,
     runs.blueprint,
     commands.blueprint,
+    feeds.blueprint,
     store.blueprint,
     crons.blueprint,
 )
 
 #: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.
 _GROUPS = {"assistants": "assistants", "threads": "threads", "state": "threads", "runs": "runs"}
-_GROUPS |= {"store": "store", "crons": "runs", "commands": "runs"}
+_GROUPS |= {"store": "store", "crons": "runs", "commands": "runs", "feeds": "threads"}
 
 
 def create_app(rt: Runtime) -> Flask:

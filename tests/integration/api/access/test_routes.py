@@ -41,7 +41,7 @@ BODIES: Mapping[str, Any] = {
     "state.update_many": {"supersteps": [{"updates": [{"values": {}, "as_node": "shout"}]}]},
 }
 #: How an answer says in its body that a thing is not there.
-TOLD = re.compile(rb"404: (Run|Thread with ID [-0-9a-f]+) not found")
+TOLD = re.compile(rb"404: (Run|Thread|Thread with ID [-0-9a-f]+) not found")
 #: Routes that say of a thing that is not there that it is in the way.
 CONFLICTS = {"threads.copy": 409}
 #: Routes that answer for nothing that is there already, so there is nothing of somebody else's to ask for.
@@ -123,7 +123,7 @@ def test_route__with_somebody_elses_ids(
 
     response = people["bob"](method, path, BODIES.get(endpoint))
 
-    # Who waits for a run, follows it or sends a command is told in the body: so it is for what is not there.
+    # Who waits for a run, follows it or its thread, or sends a command is told in the body: so it is for what is not there.
     status = CONFLICTS.get(endpoint, 404)
     assert response.status_code == status or TOLD.search(response.data), response.data
     assert people["alice"]("GET", f"/threads/{ids['thread_id']}").data == before

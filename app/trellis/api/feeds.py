@@ -1,0 +1,70 @@
+"""Routes that follow a thread: the events of all its runs, as they were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from flask import Blueprint, Response, g, request
+
+from trellis.api import body, thread_streams
+from trellis.api.bodies import AsyncBody
+from trellis.api.current import rt, tenant_id
+from trellis.api.streaming import SSE_HEADERS, reader_of
+from trellis.api.thread_streams import Postgres
+from trellis.domain import places
+from trellis.domain.places import Place
+from trellis.errors import Invalid
+from trellis.services import feeds
+from trellis.stream import feed
+from trellis.stream.claims import Attempt
+from trellis.stream.feed import Start, Told
+
+blueprint = Blueprint("feeds", __name__)
+
+
+@blueprint.get("/threads/<thread_id>/stream")
+def follow(thread_id: str) -> Response:
+    """Follow all runs of a thread, from now on or after Last-Event-ID, until the client hangs up."""
+    thread_id = body.identifier(thread_id, "thread")
+    after = _place(request.headers.get("Last-Event-ID"))
+    modes = thread_streams.wanted(
+        request.args.getlist("stream_mode") + request.args.getlist("stream_modes")
+    )
+    start = feeds.start(rt(), tenant_id(), thread_id, after=after)
+    if start is None and not rt().access.is_open:
+        return Response(thread_streams.NOT_FOUND, headers=SSE_HEADERS)
+    start = start or Start(fence=0)
+    chunks = thread_streams.chunks(
+        _told(thread_id, start),
+        after=start.place,
+        modes=modes,
+        postgres=_postgres(thread_id),
+    )
+    return Response(AsyncBody(chunks), headers=SSE_HEADERS)
+
+
+def _place(last_event_id: str | None) -> Place | None:
+    if last_event_id is None:
+        return None
+    place = places.place_of_id(last_event_id)
+    if place is None:
+        raise Invalid("Invalid last-event-id: must be a valid Redis stream ID")
+    return place
+
+
+def _told(thread_id: str, start: Start) -> AsyncGenerator[Told, None]:
+    ask = feeds.asking(rt(), tenant_id(), thread_id, allowed=g.get("filter"))
+    return feed.told(reader_of(rt()), tenant_id(), thread_id, start=start, ask=ask)
+
+
+def _postgres(thread_id: str) -> Postgres:
+    runtime, tenant = rt(), tenant_id()
+
+    async def lost(attempt: Attempt) -> bytes:
+        return await asyncio.to_thread(feeds.final, runtime, tenant, thread_id, attempt.run_id)
+
+    async def state() -> bytes:
+        return await asyncio.to_thread(feeds.state, runtime, thread_id)
+
+    return Postgres(lost=lost, state=state)
