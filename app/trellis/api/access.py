@@ -179,6 +179,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "threads.search": [_SEARCH],
     "threads.count": [_SEARCH],
     "feeds.follow": [_READ],
+    "feeds.events": [_READ],
     "state.update": [_UPDATE],
     "state.update_many": [_UPDATE],
     "state.patch": [_UPDATE],

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
 
 from flask import Blueprint, Response, g, request
 
-from trellis.api import body, thread_streams
+from trellis.api import body, protocol_streams, thread_streams
 from trellis.api.bodies import AsyncBody
+from trellis.api.commands import FRAME
 from trellis.api.current import rt, tenant_id
 from trellis.api.streaming import SSE_HEADERS, reader_of
 from trellis.api.thread_streams import Postgres
 from trellis.domain import places
 from trellis.domain.places import Place
-from trellis.errors import Invalid
+from trellis.errors import BadRequest, Invalid
+from trellis.protocol import subscriptions
 from trellis.services import feeds
-from trellis.stream import feed
+from trellis.stream import feed, sse
 from trellis.stream.claims import Attempt
 from trellis.stream.feed import Start, Told
 
@@ -42,6 +46,32 @@ def follow(thread_id: str) -> Response:
         postgres=_postgres(thread_id),
     )
     return Response(AsyncBody(chunks), headers=SSE_HEADERS)
+
+
+@blueprint.post("/threads/<thread_id>/stream/events")
+def events(thread_id: str) -> Response:
+    """Stream the events of protocol v2 of a thread, from its start or after `since`, until the client hangs up."""
+    thread_id = body.identifier(thread_id, "thread")
+    wanted = subscriptions.parse(_sent())
+    start = feeds.start(rt(), tenant_id(), thread_id, after=wanted.after) or Start(fence=0)
+    is_socket = FRAME in request.environ
+    chunks = protocol_streams.chunks(
+        _told(thread_id, start),
+        replace(wanted, after=start.place),
+        _postgres(thread_id),
+        frame=protocol_streams.as_line if is_socket else protocol_streams.as_sse,
+        beat=protocol_streams.NOTHING if is_socket else sse.HEARTBEAT,
+        closing=protocol_streams.NOTHING if is_socket else sse.CLOSING,
+    )
+    return Response(AsyncBody(chunks), headers=SSE_HEADERS)
+
+
+def _sent() -> Any:
+    try:
+        return body.data()
+    except Invalid as error:
+        detail = error.detail.replace("Invalid JSON in request body", "Invalid JSON body")
+        raise BadRequest(detail) from None
 
 
 def _place(last_event_id: str | None) -> Place | None:

@@ -172,6 +172,7 @@ OPERATIONS: Mapping[str, Operation] = {
         query={"limit": _LIMIT, "before": _TEXT, "select": _PARTS},
     ),
     "state.search_history": Operation(takes=schemas.HistoryRequest, gives=_listed(_STATE_PARTS)),
+    "feeds.events": Operation(takes=command_schemas.EventStreamRequest, media=(_SSE,)),
     "feeds.follow": Operation(media=(_SSE,), query=_THREAD_MODES, headers=_RESUME),
     "runs.create": Operation(takes=schemas.RunCreate, gives=schemas.Run, once=True, tells=_MADE),
     "runs.create_and_stream": Operation(takes=schemas.RunCreate, media=(_SSE,), once=True),
