@@ -83,6 +83,8 @@ def _start() -> Response | None:
     g.started = time.perf_counter()
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return cors.preflight(current.rt().manifest.http.cors)
+    if commands.FRAME in request.environ:
+        cors.refuse_socket(current.rt().manifest.http.cors)
     if "meta" in current.rt().manifest.http.disabled and request.path in access.OPEN - {"/ok"}:
         raise NotFound
     if "\0" in request.path or "%00" in request.query_string.decode("latin1"):
