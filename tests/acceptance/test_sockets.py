@@ -5,51 +5,15 @@ from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, System, wait_for
+from acceptance.sockets import Socket
+from acceptance.system import System, running, wait_for
 
 BAD_ENVELOPE = "Protocol commands must include an integer id and string method."
-ALL = ["values", "lifecycle", "custom", "updates", "tasks", "input", "messages", "tools"]
-
-
-class Socket:
-    """A client's connection."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self._last_id = 0
-        self._events: list[Any] = []  #: that came before an answer
-
-    def send(self, frame: Any) -> None:
-        self.connection.send(frame if isinstance(frame, str) else orjson.dumps(frame).decode())
-
-    def take(self) -> Any:
-        return orjson.loads(self.connection.recv(timeout=ANSWER_SECONDS))
-
-    def events(self, count: int) -> list[Any]:
-        while len(self._events) < count:
-            frame = self.take()
-            assert frame["type"] == "event", frame
-            self._events.append(frame)
-        found, self._events = self._events[:count], self._events[count:]
-        return found
-
-    def ask(self, method: str, **params: Any) -> Any:
-        """The answer to a command."""
-        self._last_id += 1
-        self.send({"id": self._last_id, "method": method, "params": params})
-        while (frame := self.take())["type"] == "event":
-            self._events.append(frame)
-        assert frame["id"] == self._last_id, frame
-        return frame
-
-    def subscribe(self, *channels: str, **fields: Any) -> Any:
-        return self.ask("subscription.subscribe", channels=list(channels) or ALL, **fields)
 
 
 @pytest.fixture
@@ -238,3 +202,25 @@ def test_closed__not_a_thread(dial: Dial) -> None:
 def test_refused__another_path(server: System) -> None:
     with pytest.raises(InvalidStatus), connect(f"ws://127.0.0.1:{server.port}/threads"):
         pass
+
+
+def test_closed__the_server_ends(new_system: Callable[..., System]) -> None:
+    with running(new_system()) as system:
+        web = system.start_web()
+        url = f"ws://127.0.0.1:{system.port}/threads/{uuid4()}/stream/events"
+        with connect(url, proxy=None) as connection:
+            socket = Socket(connection)
+            socket.subscribe("values")
+            web.terminate()
+            told = socket.take()
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.take()
+        assert web.ends() == 0
+
+    assert (told["type"], told["id"], told["message"]) == (
+        "error",
+        None,
+        "The server is shutting down",
+    )
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012

@@ -88,6 +88,9 @@ class _Run:
         self._postgres = postgres
         self._translator = Translator(attempt.run_id, attempt.graph_id)
         self._is_behind = False  #: events were lost, and no values came since
+        if after.fence == attempt.fence:
+            # That the run began, the client knows, also if the log does not any more.
+            self._translator.feed(Event(b"0-0", "metadata", sse.frame("metadata", b"{}")))
 
     async def events(self, items: Sequence[Item]) -> AsyncGenerator[tuple[ProtocolEvent, Place]]:
         """The events that the client has not had, and where they stand."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -31,7 +30,7 @@ class Watch:
 
     key: bytes
     fence: int  #: of the last attempt that it was told of
-    heard: deque[Attempt] = field(default_factory=deque)
+    heard: list[Attempt] = field(default_factory=list)
     doubts: bool = False  #: an attempt may have been missed
     closed: bool = False
     waiter: asyncio.Future[None] | None = None
@@ -75,13 +74,13 @@ class _Thread:
 
     key: bytes
     position: Position = field(default_factory=Position)
-    recent: deque[Attempt] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    recent: list[Attempt] = field(default_factory=list)
     watches: set[Watch] = field(default_factory=set)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         self.position.id = entries[-1][0]
         attempts = [_attempt(entry) for entry in entries]
-        self.recent.extend(attempts)
+        self.recent = [*self.recent, *attempts][-_REMEMBERED:]
         for watch in self.watches:
             watch.tell(attempts)
 

@@ -60,7 +60,7 @@ async def told(
     portion follows.
     """
     watch = reader.claims.watch(tenant_id, thread_id, after=start.fence)
-    watch.heard.extendleft(reversed(start.due))
+    watch.heard[:0] = start.due
     is_new = True
     try:
         while not watch.closed:
@@ -68,7 +68,7 @@ async def told(
                 is_new = False
                 yield None, ()
             if watch.heard:
-                attempt = watch.heard.popleft()
+                attempt = watch.heard.pop(0)
                 after = start.after if attempt.fence <= start.fence else "0"
                 if not attempt.run_id:
                     yield attempt, ()
@@ -109,7 +109,7 @@ async def _run(
             if len(mine) < len(items):
                 return
     while watch.heard and watch.heard[0].run_id == attempt.run_id:
-        watch.heard.popleft()
+        watch.heard.pop(0)
 
 
 def _before_others(attempt: Attempt, items: Sequence[Item], watch: Watch) -> Sequence[Item]:

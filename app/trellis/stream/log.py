@@ -46,7 +46,7 @@ _LAST_FENCE = 2**53 - 1
 #: How long such an end is kept, in seconds.
 _END_SECONDS = 120
 #: How long a claim can be heard of here. Who comes later learns of it from Postgres.
-_CLAIM_SECONDS = 300
+_CLAIM_SECONDS = 30
 
 #: Appends what a run's writer has waiting. A batch sent twice, because the answer to the first one
 #: was lost, is appended once; a batch of an attempt that was replaced is not appended at all (0).
