@@ -12,7 +12,7 @@ import redis
 from langgraph_sdk import get_sync_client
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, Process, System, running
+from acceptance.system import ANSWER_SECONDS, Process, System, running, wait_for
 from trellis.dev.process import any_port
 
 Second = tuple[System, Process]
@@ -69,7 +69,8 @@ def test_stream__a_question_and_its_answer(converse: Converse, transport: str) -
     thread.run.respond("yes", interrupt_id=question["interrupt_id"])
 
     assert [*states, *thread.values][-1]["answer"] == "yes"
-    assert not thread.interrupted
+    # The client hears of it on another connection.
+    wait_for(lambda: not thread.interrupted, what="the client to know")
 
 
 @BOTH

@@ -213,7 +213,8 @@ class Executor:
         host.events.start(
             claim,
             resumable=taken.run.kwargs["resumable"],
-            tenant_id=taken.run.tenant_id,
+            # Nobody follows the thread of a stateless run.
+            tenant_id=None if taken.run.kwargs["temporary"] else taken.run.tenant_id,
             graph_id=taken.run.graph_id,
         )
         host.events.send(claim, "metadata", _metadata(taken.run))

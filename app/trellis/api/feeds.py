@@ -75,7 +75,7 @@ def _sent() -> Any:
 
 
 def _place(last_event_id: str | None) -> Place | None:
-    if last_event_id is None:
+    if not last_event_id:
         return None
     place = places.place_of_id(last_event_id)
     if place is None:

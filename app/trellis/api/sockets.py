@@ -56,7 +56,7 @@ async def converse(path: str, receive: Receive, send: Send, ask: Ask) -> None:
     # Whoever may not follow the thread may not do anything here, and is told so as by HTTP.
     probe = await ask(f"{path}/stream/events", _PROBE)
     if not isinstance(probe.response, AsyncBody):
-        reason = orjson.loads(probe.get_data())["detail"].encode()[:_MAX_REASON_BYTES]
+        reason = _detail(probe).encode()[:_MAX_REASON_BYTES]
         await _close(send, _REFUSED + probe.status_code, reason.decode(errors="ignore"))
         return
     await probe.response.aclose()
@@ -125,7 +125,7 @@ class _Session:
         if isinstance(response.response, AsyncBody):
             self._start(command, response.response)
             return
-        told = orjson.loads(response.get_data())["detail"]
+        told = _detail(response)
         if command["method"] == "subscription.reconnect" and told.startswith(
             "channels is required"
         ):
@@ -216,6 +216,14 @@ def _is_envelope(command: Any) -> bool:
 
 def _error(command_id: int | None, code: str, message: str) -> dict[str, Any]:
     return {"type": "error", "id": command_id, "error": code, "message": message}
+
+
+def _detail(response: Response) -> str:
+    """What is said of a refusal."""
+    told = response.get_json(silent=True)
+    if isinstance(told, dict) and "detail" in told:
+        return str(told["detail"])
+    return response.get_data(as_text=True)
 
 
 def _code(status: int) -> str:

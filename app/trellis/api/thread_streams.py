@@ -74,7 +74,7 @@ async def chunks(
                 run = _Run(attempt, after, modes)
             if frames := b"".join(run.frame(item) for item in items):
                 yield frames
-            if run.misses_something:
+            if run.lacks_values():
                 yield snapshot(await postgres.lost(attempt), has_values=True)
             if run.ended is not None and not run.is_forgotten:
                 if "state_update" in modes:
@@ -127,9 +127,8 @@ class _Run:
             return b""
         return sse.closed(event.frame, places.event_id(event.fence, event.n))
 
-    @property
-    def misses_something(self) -> bool:
-        """Whether something must be sent in the place of what was lost; asked once for each portion."""
+    def lacks_values(self) -> bool:
+        """Whether the state must be sent in the place of what was lost. To be asked once for each portion."""
         if "run_modes" not in self.modes or self.has_failed:
             return False
         if self.ended is None:

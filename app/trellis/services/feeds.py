@@ -59,8 +59,8 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
 
     def is_visible(run_id: str) -> bool:
         with rt.autocommit.connect() as tx:
-            run = run_rows.state(tx, run_id)
-            if run is None or run["thread_id"] != thread_id:
+            run = run_rows.state(tx, run_id) if run_id else None
+            if run_id and (run is None or run["thread_id"] != thread_id):
                 return False
             return allowed is None or not access.forbidden(
                 tx, tenant_id, "threads", [thread_id], allowed

@@ -50,10 +50,10 @@ class Watch:
         self.closed = True
         self._wake()
 
-    async def change(self, seconds: float) -> bool:
-        """Wait until something was heard, may have been missed, or is closed. False: nothing, for so long."""
+    async def change(self, seconds: float) -> None:
+        """Wait until something was heard, may have been missed, or is closed; no longer than that."""
         if self.heard or self.doubts or self.closed:
-            return True
+            return
         loop = asyncio.get_running_loop()
         self.waiter = loop.create_future()
         timer = loop.call_later(seconds, self._wake)
@@ -61,7 +61,6 @@ class Watch:
             await self.waiter
         finally:
             timer.cancel()
-        return bool(self.heard or self.doubts or self.closed)
 
     def _wake(self) -> None:
         if self.waiter is not None and not self.waiter.done():

@@ -20,8 +20,8 @@ from trellis.stream.reader import Reader
 #: A thread on which nothing happens is looked up in Postgres this often, in seconds, at random between the two: only
 #: a claim that Redis forgot before it was read is found that way.
 _IDLE_CHECK = (20.0, 40.0)
-#: When Redis failed: not all threads in the same moment.
-_DOUBT_SECONDS = 2.0
+#: After Redis failed; not all threads in the same moment.
+_DOUBT_CHECK = (2.0, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +40,8 @@ class Ask:
 
     state: Callable[[str], Awaitable[RunState | None]]  #: of a run; None: there is none
     attempts: Callable[[int], Awaitable[Sequence[Attempt]]]  #: of the thread, above a fence
-    visible: Callable[
-        [str], Awaitable[bool]
-    ]  #: whether a run is there, and for who follows the thread
+    #: Whether a run is there, and its thread is for who follows it; without a run, whether the thread is.
+    visible: Callable[[str], Awaitable[bool]]
 
 
 #: What came together: of which attempt, or of none (a beat, or everything that was there before has been told).
@@ -55,9 +54,9 @@ async def told(
     """
     Yield what happens on a thread, attempt by attempt. Ends when the process does.
 
-    A change of the state by hand has no items. A run ends with an End. It is broken off before that if another one has its turn while it waits for its next
-    attempt; then it is told from its start again. When the runs that were over at the start have been told, an empty
-    portion follows.
+    A change of the state by hand has no items. A run ends with an End. It is broken off before that if another one has
+    its turn while it waits for its next attempt; then it is told from its start again. When the runs that were over at
+    the start have been told, an empty portion follows.
     """
     watch = reader.claims.watch(tenant_id, thread_id, after=start.fence)
     watch.heard[:0] = start.due
@@ -69,12 +68,13 @@ async def told(
                 yield None, ()
             if watch.heard:
                 attempt = watch.heard.pop(0)
-                after = start.after if attempt.fence <= start.fence else "0"
+                is_new_to_us = attempt.fence > start.fence
+                if is_new_to_us and not await ask.visible(attempt.run_id):
+                    continue
                 if not attempt.run_id:
                     yield attempt, ()
                     continue
-                if attempt.fence > start.fence and not await ask.visible(attempt.run_id):
-                    continue
+                after = "0" if is_new_to_us else start.after
                 async with aclosing(_run(reader, attempt, watch, ask, after=after)) as portions:
                     async for portion in portions:
                         yield portion
@@ -130,11 +130,14 @@ async def _quiet(watch: Watch, ask: Ask, beat_seconds: float) -> AsyncGenerator[
     loop = asyncio.get_running_loop()
     look_at = loop.time() + random.uniform(*_IDLE_CHECK)
     beat_at = loop.time() + beat_seconds
+    is_hurried = False
     while not (watch.heard or watch.closed):
-        if watch.doubts:
-            watch.doubts = False
-            look_at = min(look_at, loop.time() + random.uniform(0, _DOUBT_SECONDS))
+        if watch.doubts and not is_hurried:
+            is_hurried = True
+            look_at = min(look_at, loop.time() + random.uniform(*_DOUBT_CHECK))
+        watch.doubts = False
         if loop.time() >= look_at:
+            is_hurried = False
             look_at = loop.time() + random.uniform(*_IDLE_CHECK)
             await _look(watch, ask)
         elif loop.time() >= beat_at:
