@@ -151,7 +151,9 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_GRACE,
         server_header=False,
         proxy_headers=False,
-        ws="none",
+        ws="websockets-sansio",
+        # A compressor costs each connection more memory than all the rest of it.
+        ws_per_message_deflate=False,
     )
     # What has been imported stays: collections need not look at it again and again.
     gc.collect()

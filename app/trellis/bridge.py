@@ -20,8 +20,10 @@ import orjson
 from flask import Flask, Response
 
 from trellis import telemetry
+from trellis.api import sockets
 from trellis.api.access import WHO
 from trellis.api.bodies import AsyncBody
+from trellis.api.commands import FRAME
 from trellis.errors import Unavailable
 
 Scope = MutableMapping[str, Any]
@@ -61,8 +63,7 @@ class Bridge:
             case "http":
                 await self._http(scope, receive, send)
             case "websocket":
-                await receive()
-                await send({"type": "websocket.close", "code": 1008, "reason": "Not Found"})
+                await self._websocket(scope, receive, send)
             case "lifespan":
                 await self._live(receive, send)
 
@@ -99,6 +100,41 @@ class Bridge:
             await _relay(send, receive, answer, context)
         else:
             await _send(send, status, headers, answer)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = sockets.thread_path(scope["path"].removeprefix(scope.get("root_path", "")))
+        if path is None:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "Not Found"})
+            return
+
+        async def ask(path: str, body: bytes) -> Response:
+            context = contextvars.copy_context()
+            environ = _frame_environ(scope, path, body)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._pool, context.run, dispatch, self._flask, environ
+            )
+
+        await sockets.converse(path, receive, send, ask)
+
+
+def _frame_environ(scope: Scope, path: str, body: bytes) -> dict[str, Any]:
+    """The WSGI environment of a frame: a POST with the headers of its socket's handshake."""
+    own = (b"content-type", b"content-length", b"upgrade", b"connection", b"idempotency-key")
+    headers = [(name, value) for name, value in scope["headers"] if name not in own]
+    request = {
+        **scope,
+        "method": "POST",
+        "path": scope.get("root_path", "") + path,
+        "scheme": "https" if scope.get("scheme") == "wss" else "http",
+        "http_version": "1.1",
+        "headers": [*headers, (b"content-type", b"application/json")],
+    }
+    environ = environ_of(request, body)
+    environ[FRAME] = True
+    if WHO in scope:
+        environ[WHO] = scope[WHO]
+    return environ
 
 
 def _respond(flask: Flask, environ: dict[str, Any]) -> tuple[int, Headers, bytes | AsyncBody]:

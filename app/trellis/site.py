@@ -15,6 +15,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, NotFound
 
 from trellis import telemetry
+from trellis.api import cors
 from trellis.api.access import OPEN, WHO
 from trellis.auth.request import Request
 from trellis.bridge import Receive, Scope, Send, TooLarge, environ_of, read_body
@@ -63,6 +64,8 @@ class Site:
         if scope["type"] == "lifespan":
             await self._ours(scope, receive, send)
             return
+        if scope["type"] == "websocket":
+            scope = cors.for_socket(self._http.cors, scope)
         if (inside := self._below_prefix(scope)) is None:
             await _answer(scope, send, 404, {"detail": "Not Found"})
             return
@@ -118,7 +121,7 @@ class Site:
             return True
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         try:
-            self._flask.url_map.bind("").match(path or "/", scope.get("method", "GET"))
+            self._flask.url_map.bind("").match(path or "/", _method(scope))
         except NotFound:
             return False
         except HTTPException:
@@ -178,6 +181,8 @@ class Site:
 
         async def content() -> bytes:
             nonlocal body
+            if scope["type"] == "websocket":
+                return b""
             if body is None:
                 body = await read_body(scope, receive, self._rt.settings.max_body_bytes)
             return body
@@ -185,7 +190,7 @@ class Site:
         def path_params() -> dict[str, str]:
             path: str = scope["path"].removeprefix(scope.get("root_path", ""))
             with contextlib.suppress(HTTPException):
-                return dict(self._flask.url_map.bind("").match(path, scope.get("method"))[1])
+                return dict(self._flask.url_map.bind("").match(path, _method(scope))[1])
             return {}
 
         request = Request(scope=scope, body=content, path_params=path_params)
@@ -211,6 +216,11 @@ class Site:
             told.put_nowait({"type": "lifespan.shutdown"})
             await _until_said(life, said, "shutdown")
             await asyncio.wait({life})
+
+
+def _method(scope: Scope) -> str:
+    """The method of a request; a socket's frames are sent to the route of its path."""
+    return str(scope.get("method", "POST"))
 
 
 async def _until_said(

@@ -464,7 +464,7 @@ def test_environ_of__below_a_root_path() -> None:
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/api", "/threads")
 
 
-async def test_websocket__is_refused() -> None:
+async def test_websocket__of_another_path_is_refused() -> None:
     sent: list[dict[str, object]] = []
 
     async def receive() -> dict[str, object]:
@@ -474,6 +474,6 @@ async def test_websocket__is_refused() -> None:
         sent.append(message)
 
     bridge = Bridge(Flask("x"), lifespan=contextlib.nullcontext, threads=1, max_body_bytes=1)  # type: ignore[arg-type]  # never entered
-    await bridge({"type": "websocket"}, receive, send)  # type: ignore[arg-type]  # plain dicts
+    await bridge({"type": "websocket", "path": "/threads"}, receive, send)  # type: ignore[arg-type]  # plain dicts
 
     assert [(m["type"], m["code"]) for m in sent] == [("websocket.close", 1008)]

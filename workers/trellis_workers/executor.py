@@ -210,7 +210,13 @@ class Executor:
             lose=lambda: _on_loop(host, attempt.lose),
             end=lambda action: _on_loop(host, partial(attempt.end, action)),
         )
-        host.events.start(claim, resumable=taken.run.kwargs["resumable"])
+        host.events.start(
+            claim,
+            resumable=taken.run.kwargs["resumable"],
+            # Nobody follows the thread of a stateless run.
+            tenant_id=None if taken.run.kwargs["temporary"] else taken.run.tenant_id,
+            graph_id=taken.run.graph_id,
+        )
         host.events.send(claim, "metadata", _metadata(taken.run))
         try:
             return await self._run(attempt, taken)

@@ -178,6 +178,8 @@ RULES: Mapping[str, Sequence[Rule]] = {
     "threads.delete": [Rule(resource="threads", action="delete")],
     "threads.search": [_SEARCH],
     "threads.count": [_SEARCH],
+    "feeds.follow": [_READ],
+    "feeds.events": [_READ],
     "state.update": [_UPDATE],
     "state.update_many": [_UPDATE],
     "state.patch": [_UPDATE],
@@ -434,6 +436,8 @@ def _stamp(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any
 def _enforce(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> None:
     match rule.target:
         case "path":
+            # For what comes after the answer has begun.
+            g.filter = condition
             if _is_hidden(condition):
                 g.who = replace(who(), tenant_id=NOBODY)
         case "search":

@@ -17,6 +17,7 @@ from trellis.api import (
     crons,
     current,
     dev,
+    feeds,
     idempotency,
     openapi,
     refusals,
@@ -42,13 +43,14 @@ _BLUEPRINTS = (
     state.blueprint,
     runs.blueprint,
     commands.blueprint,
+    feeds.blueprint,
     store.blueprint,
     crons.blueprint,
 )
 
 #: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.
 _GROUPS = {"assistants": "assistants", "threads": "threads", "state": "threads", "runs": "runs"}
-_GROUPS |= {"store": "store", "crons": "runs", "commands": "runs"}
+_GROUPS |= {"store": "store", "crons": "runs", "commands": "runs", "feeds": "threads"}
 
 
 def create_app(rt: Runtime) -> Flask:
@@ -81,6 +83,8 @@ def _start() -> Response | None:
     g.started = time.perf_counter()
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return cors.preflight(current.rt().manifest.http.cors)
+    if commands.FRAME in request.environ:
+        cors.refuse_socket(current.rt().manifest.http.cors)
     if "meta" in current.rt().manifest.http.disabled and request.path in access.OPEN - {"/ok"}:
         raise NotFound
     if "\0" in request.path or "%00" in request.query_string.decode("latin1"):

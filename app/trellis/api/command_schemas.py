@@ -27,6 +27,13 @@ class ProtocolCommand(Struct, kw_only=True):
     params: Object = {}
 
 
+class EventStreamRequest(Struct, kw_only=True):
+    channels: Annotated[list[str], Meta(min_length=1, max_length=1000)]
+    namespaces: Annotated[list[Place], Meta(max_length=1000)] | None = None
+    depth: Count | None = None
+    since: Count | None = None
+
+
 class RunStart(Struct, kw_only=True):
     assistant_id: str
     input: Any = None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import MutableMapping
+from typing import Any
 
 from flask import Response, request
 
 from trellis.domain.http import ANYBODY, Cors
+from trellis.errors import Denied
 
 _ASKED = (
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
@@ -68,6 +71,31 @@ def tell(cors: Cors, response: Response) -> Response:
     if request.method != "OPTIONS" and cors.expose_headers:
         headers["Access-Control-Expose-Headers"] = ", ".join(cors.expose_headers)
     return response
+
+
+def refuse_socket(cors: Cors) -> None:
+    """
+    Browsers ask nobody before they open a socket from another site.
+
+    :raises Denied: this site may not.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and not _is_ours(origin, request.host) and not _is_allowed(cors, origin):
+        raise Denied(f"Pages of {origin[:100]} may not use this server", status=403)
+
+
+def for_socket(cors: Cors, scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The handshake of a socket, without the cookies that a browser adds for pages of other sites."""
+    headers = dict(scope["headers"])
+    origin, host = (headers.get(name, b"").decode("latin1") for name in (b"origin", b"host"))
+    if cors.allow_credentials or not origin or _is_ours(origin, host):
+        return scope
+    kept = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    return {**scope, "headers": kept}
+
+
+def _is_ours(origin: str, host: str) -> bool:
+    return origin.partition("://")[2] == host
 
 
 def _is_allowed(cors: Cors, origin: str) -> bool:

@@ -26,6 +26,7 @@ from trellis.api import (
 from trellis.api.current import EXTENSION
 from trellis.api.new_run import STREAM_MODES
 from trellis.api.texts import StatePart
+from trellis.api.thread_streams import THREAD_MODES
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -59,6 +60,10 @@ _RESUME: Parameters = {"Last-Event-ID": _TEXT}
 _FOLLOW: Parameters = {
     **_JOIN,
     "stream_mode": {"type": "array", "items": {"type": "string", "enum": list(STREAM_MODES)}},
+}
+_THREAD_MODES: Parameters = {
+    name: {"type": "array", "items": {"type": "string", "enum": list(THREAD_MODES)}}
+    for name in ("stream_mode", "stream_modes")
 }
 
 
@@ -167,6 +172,8 @@ OPERATIONS: Mapping[str, Operation] = {
         query={"limit": _LIMIT, "before": _TEXT, "select": _PARTS},
     ),
     "state.search_history": Operation(takes=schemas.HistoryRequest, gives=_listed(_STATE_PARTS)),
+    "feeds.events": Operation(takes=command_schemas.EventStreamRequest, media=(_SSE,)),
+    "feeds.follow": Operation(media=(_SSE,), query=_THREAD_MODES, headers=_RESUME),
     "runs.create": Operation(takes=schemas.RunCreate, gives=schemas.Run, once=True, tells=_MADE),
     "runs.create_and_stream": Operation(takes=schemas.RunCreate, media=(_SSE,), once=True),
     "runs.create_and_wait": Operation(

@@ -27,7 +27,8 @@ from trellis.services.runs import RunRow
 from trellis.stream import sse
 from trellis.stream.reader import Beat, End, Event, Gap, Item, Reader, Shows
 
-_HEADERS = {
+#: Of every event stream.
+SSE_HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "keep-alive",
     "X-Accel-Buffering": "no",
@@ -35,7 +36,7 @@ _HEADERS = {
 }
 _JSON = {"Content-Type": "application/json"}
 #: Ends after which a stream just closes. None: the run has been rolled back, or deleted.
-_SILENT = (None, RunStatus.INTERRUPTED, RunStatus.TIMEOUT)
+SILENT = (None, RunStatus.INTERRUPTED, RunStatus.TIMEOUT)
 _NOT_FOUND = orjson.dumps({"error": "HTTPException", "message": "404: Run not found"})
 
 #: What a reader tells of a run, in the portions in which it came.
@@ -79,7 +80,7 @@ def events(
     leave: Callable[[], None] | None = None,
 ) -> Response:
     """Stream the events of a run as server-sent events. `leave` is called when the client hangs up."""
-    headers = {**headers, **_HEADERS}
+    headers = {**headers, **SSE_HEADERS}
     if run is None:
         return Response(sse.event("error", _NOT_FOUND), headers=headers)
     if after is None or (after == "$" and run["status"] in TERMINAL):
@@ -87,7 +88,7 @@ def events(
     shown = modes or frozenset(run["kwargs"]["stream_mode"])
     view = View(with_ids=run["kwargs"]["resumable"], has_values="values" in shown)
     batches = _batches(rt, run["run_id"], after, shows=None if modes is None else showing(modes))
-    recover = _recovery(rt, run["run_id"], run["thread_id"])
+    recover = recovery(rt, run["run_id"], run["thread_id"])
     return _following(rt, run["run_id"], event_chunks(batches, view, recover), headers, leave)
 
 
@@ -102,7 +103,7 @@ def values(
     headers = {**headers, **_JSON}
     if run is None:
         return Response(b'{"__error__":%b}' % _NOT_FOUND, headers=headers)
-    recover = _recovery(rt, run["run_id"], run["thread_id"])
+    recover = recovery(rt, run["run_id"], run["thread_id"])
     if run["status"] in TERMINAL:
         final = runs.final_values(rt, run["run_id"], run["thread_id"])
         return Response(final, headers=headers)
@@ -129,7 +130,7 @@ def _following(
 ) -> Response:
     if leave is None:
         return Response(AsyncBody(chunks), headers=headers)
-    reader = _reader(rt)
+    reader = reader_of(rt)
 
     def left() -> None:
         # A client that is cut off because this process ends has not hung up.
@@ -181,15 +182,15 @@ async def event_chunks(
             if isinstance(end, End):
                 # No final values: the log was lost, or they were too large for it. Or the last events were lost.
                 is_untold = end.values is None or _ends_in_a_gap(items)
-                if is_untold and end.status not in _SILENT and not has_failed:
+                if is_untold and end.status not in SILENT and not has_failed:
                     final = await recover() if end.values is None else end.values
                     gap = b"" if end.in_log else sse.GAP
-                    if frame := gap + _snapshot(final, view):
+                    if frame := gap + snapshot(final, has_values=view.has_values):
                         yield frame
                 return
             # Values that came after the gap are newer than what Postgres has.
             if view.has_values and _ends_in_a_gap(items):
-                yield _snapshot(await recover(), view)
+                yield snapshot(await recover(), has_values=view.has_values)
     # Not over, but this process is: the client comes back to another.
     yield sse.CLOSING
     # A client of the SDK whose stream just ends asks for its run, and is content if that is over by then.
@@ -253,11 +254,11 @@ def _ends_in_a_gap(items: Sequence[Item]) -> bool:
     return False
 
 
-def _snapshot(final: bytes, view: View) -> bytes:
+def snapshot(final: bytes, *, has_values: bool) -> bytes:
     """What stands for the events that were lost; nothing if this client does not look at values."""
     if final.startswith(b'{"__error__":'):
         return sse.event("error", orjson.dumps(orjson.loads(final)["__error__"]))
-    return sse.event("values", final) if view.has_values and final != b"null" else b""
+    return sse.event("values", final) if has_values and final != b"null" else b""
 
 
 def showing(modes: frozenset[str]) -> Shows:
@@ -295,17 +296,20 @@ def _batches(rt: Runtime, run_id: str, after: str, *, shows: Shows | None) -> Ba
     async def status() -> RunState | None:
         return await asyncio.to_thread(runs.state, rt, run_id)
 
-    return cast(Batches, _reader(rt).batches(run_id, after=after, status=status, shows=shows))
+    return cast(Batches, reader_of(rt).batches(run_id, after=after, status=status, shows=shows))
 
 
-def _recovery(rt: Runtime, run_id: str, thread_id: str) -> Recover:
+def recovery(rt: Runtime, run_id: str, thread_id: str) -> Recover:
+    """What stands for the events of a run that were lost."""
+
     async def recover() -> bytes:
         return await asyncio.to_thread(runs.final_values, rt, run_id, thread_id)
 
     return recover
 
 
-def _reader(rt: Runtime) -> Reader:
+def reader_of(rt: Runtime) -> Reader:
+    """The process's reader. :raises Unavailable: there is none yet."""
     if rt.reader is None:
         raise Unavailable("The server is starting. Try again.")
     return rt.reader

@@ -207,6 +207,7 @@ def delete_threads(rt: Runtime, tenant_id: str, thread_ids: Sequence[str]) -> in
         found = rows.lock_threads(tx, tenant_id, thread_ids)
         running = rows.delete_threads(tx, found)
     rt.signals(running)
+    stream_log.forget_claims(rt.redis, rt.settings.redis_key_prefix, tenant_id, found)
     return len(found)
 
 

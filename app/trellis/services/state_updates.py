@@ -23,6 +23,7 @@ from trellis.errors import BadRequest, Conflict, Invalid, NotFound, ThreadNotFou
 from trellis.runtime import Runtime
 from trellis.services import lending
 from trellis.stream import encoder
+from trellis.stream import log as stream_log
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -84,8 +85,11 @@ def update_state(
         staged = StagedBackend(rt.engine)
         worked = _work_out(rt, thread, thread_id, supersteps, where or {}, staged)
         with rt.engine.begin() as tx:
-            if _store(tx, tenant_id, thread_id, staged, worked, fence=thread["fence"]):
-                return worked.checkpoint
+            stored = _store(tx, tenant_id, thread_id, staged, worked, fence=thread["fence"])
+        if stored:
+            prefix, fence = rt.settings.redis_key_prefix, thread["fence"] + 1
+            stream_log.append_change(rt.redis, prefix, tenant_id, thread_id, fence=fence)
+            return worked.checkpoint
     raise Conflict(f"Thread {thread_id} changes all the time. Try again.")
 
 

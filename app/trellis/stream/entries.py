@@ -14,6 +14,8 @@ class Event(NamedTuple):
     id: bytes
     name: str
     frame: bytes
+    fence: int = 0  #: of the attempt that sent it
+    n: int = 0  #: its number within that attempt
 
 
 class Beat:
@@ -75,7 +77,7 @@ class Position:
                     items.append(GAP)
             self.fence, self.n = fence, n
             if fields[4] == b"e":
-                items.append(Event(entry_id, _name(fields[5]), fields[7]))
+                items.append(Event(entry_id, _name(fields[5]), fields[7], fence, n))
             else:
                 items.append(End(_name(fields[5]), fields[7] if len(fields) > 7 else None))
                 break

@@ -9,6 +9,12 @@ A run's log is a Redis Stream. Each entry is an event as the client will get it,
 
 Beside it stands `fence`, which holds "<highest fence> <its last n> <bytes since the last trim>".
 Both keys expire; losing them loses no run and no result, because Postgres decides how a run ended.
+
+The claims of a thread are a stream of their own, of a few entries, so that whoever follows the thread hears of each
+attempt when it begins. An entry's id is `<fence>-0`:
+
+    r  run id; empty for a change of the state by hand
+    g  graph id
 """
 
 from __future__ import annotations
@@ -39,11 +45,15 @@ UNBLOCK_REFUSED = "stream.unblock_refused"
 _LAST_FENCE = 2**53 - 1
 #: How long such an end is kept, in seconds.
 _END_SECONDS = 120
+#: How long a claim can be heard of here. Who comes later learns of it from Postgres.
+_CLAIM_SECONDS = 30
 
 #: Appends what a run's writer has waiting. A batch sent twice, because the answer to the first one
 #: was lost, is appended once; a batch of an attempt that was replaced is not appended at all (0).
-#: ARGV: fence, max entries, max bytes, seconds to live, 1 if the last entry is the end; then n, name, data.
-APPEND = """
+#: The first batch of an attempt also tells those who follow the thread that it has begun, if there is a third key. A
+#: thread that was deleted and made again counts from one again.
+#: ARGV: fence, max entries, max bytes, seconds to live, 1 if the last entry is the end, graph; then n, name, data.
+APPEND = f"""
 local held, last, bytes = 0, 0, 0
 local state = redis.call('GET', KEYS[2])
 if state then
@@ -52,8 +62,18 @@ if state then
 end
 local fence = tonumber(ARGV[1])
 if fence < held then return 0 end
-if fence > held then last = 0 end
-for i = 6, #ARGV, 3 do
+if fence > held then
+  last = 0
+  if KEYS[3] then
+    local claim = {{'XADD', KEYS[3], 'MAXLEN', '~', 100, ARGV[1] .. '-0', 'r', string.sub(KEYS[1], -36), 'g', ARGV[6]}}
+    if redis.pcall(unpack(claim)).err then
+      redis.call('DEL', KEYS[3])
+      redis.call(unpack(claim))
+    end
+    redis.call('EXPIRE', KEYS[3], {_CLAIM_SECONDS})
+  end
+end
+for i = 7, #ARGV, 3 do
   local n = tonumber(ARGV[i])
   if n > last then
     last = n
@@ -91,6 +111,10 @@ def fence_key(prefix: str, run_id: str) -> str:
     return f"{prefix}fence:{run_id}"
 
 
+def claims_key(prefix: str, tenant_id: str, thread_id: str) -> str:
+    return f"{prefix}t:{tenant_id}:{thread_id}"
+
+
 def append_ends(client: SyncRedis, prefix: str, run_ids: Sequence[str]) -> None:
     """
     Tell whoever follows runs that they ended before any worker took them up. Best effort.
@@ -104,8 +128,34 @@ def append_ends(client: SyncRedis, prefix: str, run_ids: Sequence[str]) -> None:
             for run_id in run_ids:
                 keys = stream_key(prefix, run_id), fence_key(prefix, run_id)
                 limits = _LAST_FENCE, 1000, 1 << 20, _END_SECONDS
-                pipe.eval(APPEND, 2, *keys, *map(str, limits), "1", "1", "interrupted", "")
+                pipe.eval(APPEND, 2, *keys, *map(str, limits), "1", "", "1", "interrupted", "")
             pipe.execute()
+    except RedisError as error:
+        telemetry.log().warning(REDIS_DOWN, error=str(error))
+
+
+def append_change(
+    client: SyncRedis, prefix: str, tenant_id: str, thread_id: str, *, fence: int
+) -> None:
+    """Tell whoever follows a thread that its state was changed by hand. Best effort: they find out some time."""
+    key = claims_key(prefix, tenant_id, thread_id)
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            pipe.xadd(key, {"r": "", "g": ""}, id=f"{fence}-0", maxlen=100)
+            pipe.expire(key, _CLAIM_SECONDS)
+            pipe.execute()
+    except RedisError as error:
+        telemetry.log().warning(REDIS_DOWN, error=str(error))
+
+
+def forget_claims(
+    client: SyncRedis, prefix: str, tenant_id: str, thread_ids: Sequence[str]
+) -> None:
+    """Forget the claims of threads that were deleted: one that is made anew counts from one again. Best effort."""
+    if not thread_ids:
+        return
+    try:
+        client.delete(*[claims_key(prefix, tenant_id, thread_id) for thread_id in thread_ids])
     except RedisError as error:
         telemetry.log().warning(REDIS_DOWN, error=str(error))
 

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from trellis import telemetry
 from trellis.domain.runs import RunState
 from trellis.stream import log
+from trellis.stream.claims import Claims
 from trellis.stream.entries import (
     BEAT,
     GAP,
@@ -79,6 +80,7 @@ class _Follower:
     status: Status
     timing: Timing
     after: str
+    over: bool = False  #: long since: the log has all that it will have
     position: Position = field(default_factory=Position)  #: only valid behind, or ahead of the feed
     feed: _Feed | None = None  #: None: behind
     ahead: bool = False  #: has read further than its feed
@@ -184,6 +186,8 @@ class Reader:
         self._mux = Mux(redis_url, self._redis, on_down=self._redis_is_down)
         self._feeds: dict[str, _Feed] = {}
         self._followers: set[_Follower] = set()
+        #: The attempts of threads, for who follows a thread.
+        self.claims = Claims(self._mux, prefix=prefix)
         # One connection stays free to wake the mux.
         self._turns = asyncio.Semaphore(_CONNECTIONS - 1)
         self._closed = False
@@ -213,6 +217,7 @@ class Reader:
     async def close(self) -> None:
         """End every stream, without an End, and disconnect."""
         self._closed = True
+        self.claims.close()
         for follower in tuple(self._followers):
             follower.closed = True
             follower.wake()
@@ -230,7 +235,13 @@ class Reader:
                     yield item
 
     async def batches(
-        self, run_id: str, *, after: str = "0", status: Status, shows: Shows | None = None
+        self,
+        run_id: str,
+        *,
+        after: str = "0",
+        status: Status,
+        shows: Shows | None = None,
+        is_over: bool = False,
     ) -> AsyncGenerator[list[Item], None]:
         """
         Yield what happened in a run since the last time, from its start on and up to its End.
@@ -238,10 +249,11 @@ class Reader:
         `after` is an event id, "0" for the start, or "$" for what happens from now on. The last item
         is an End, unless the process shuts down. A client that is slow to take a batch finds a
         larger one next, and is told of a Gap if Redis could not keep what it missed. Only what it `shows` is
-        yielded, and the beats are those of a client that hears nothing else.
+        yielded, and the beats are those of a client that hears nothing else. Of a run that has been over for some
+        seconds the log is read at once, and nothing waited for.
         """
         loop = asyncio.get_running_loop()
-        follower = self._join(run_id, after, status)
+        follower = self._join(run_id, after, status, is_over=is_over)
         follower.shows = shows
         try:
             while not follower.closed:
@@ -257,18 +269,18 @@ class Reader:
         finally:
             self._leave(follower)
 
-    def _join(self, run_id: str, after: str, status: Status) -> _Follower:
+    def _join(self, run_id: str, after: str, status: Status, *, is_over: bool = False) -> _Follower:
         loop = asyncio.get_running_loop()
-        follower = _Follower(run_id, status, self._timing, after, closed=self._closed)
+        follower = _Follower(run_id, status, self._timing, after, is_over, closed=self._closed)
         follower.silent_since = loop.time()
         self._followers.add(follower)
-        if after in ("0", "0-0"):
+        first = 0.0
+        if after in ("0", "0-0") and not is_over:
             follower.after = "0"
             self._attach_or_read(follower)
             first = self._timing.first_check_seconds
         else:
             self._read_on(follower)
-            first = 0.0
         follower.timer = loop.call_later(first, self._tick, follower)
         return follower
 
@@ -322,7 +334,13 @@ class Reader:
             self._ask(follower)
         follower.timer = loop.call_at(due, self._tick, follower)
 
+    @property
+    def beat_seconds(self) -> float:
+        """After which silence a client is shown that the connection lives."""
+        return self._timing.beat_seconds
+
     def _redis_is_down(self) -> None:
+        self.claims.doubt()
         for follower in self._followers:
             self._ask_while_down(follower)
 
@@ -386,6 +404,8 @@ class Reader:
                 await asyncio.sleep(0.05)
 
     def _log_had_its_time(self, follower: _Follower) -> bool:
+        if follower.over:
+            return True
         waited = asyncio.get_running_loop().time() - follower.final_at
         return waited >= self._timing.end_lag_seconds
 

@@ -52,7 +52,8 @@ class _Log:
 
     run_id: str
     fence: int
-    keys: tuple[str, str]
+    keys: tuple[str, ...]
+    graph_id: str = ""
     resumable: bool = True
     sent: int = 0  #: the highest n given out
     waiting: deque[tuple[int, bytes, bytes]] = field(default_factory=deque)
@@ -88,10 +89,24 @@ class EventWriter:
         """How many attempts it still knows."""
         return len(self._logs)
 
-    def start(self, claim: Claim, *, resumable: bool = True) -> None:
-        """Raise the run's fence, so that an attempt that was replaced appends no more."""
+    def start(
+        self,
+        claim: Claim,
+        *,
+        resumable: bool = True,
+        tenant_id: str | None = None,
+        graph_id: str = "",
+    ) -> None:
+        """
+        Raise the run's fence, so that an attempt that was replaced appends no more.
+
+        Who follows the tenant's thread hears that the attempt begins.
+        """
         run = self._log(claim)
         run.resumable = resumable
+        if tenant_id is not None:
+            run.graph_id = graph_id
+            run.keys = (*run.keys[:2], log.claims_key(self._prefix, tenant_id, claim.thread_id))
         self._wake(run)
 
     def send(self, claim: Claim, event_name: str, data: bytes) -> None:
@@ -221,9 +236,9 @@ class EventWriter:
         batch = _batch(run.waiting)
         run.in_flight = len(batch)
         ends = run.ended_at is not None and len(batch) == len(run.waiting)
-        command: list[str | bytes | int] = ["EVALSHA", self._sha, 2, *run.keys]
+        command: list[str | bytes | int] = ["EVALSHA", self._sha, len(run.keys), *run.keys]
         command += [run.fence, self._limits.max_entries, self._limits.max_log_bytes]
-        command += [self._seconds_to_live(run, ends), int(ends)]
+        command += [self._seconds_to_live(run, ends), int(ends), run.graph_id]
         for entry in batch:
             command += entry
         return tuple(command)

@@ -16,6 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
+from integration.api.doubles import Listener, Worker
 from trellis.api.app import create_app
 from trellis.api.bodies import AsyncBody
 from trellis.bridge import dispatch
@@ -24,6 +25,7 @@ from trellis.runtime import Runtime, build
 from trellis.services.assistants import ensure_defaults
 from trellis.settings import Settings
 from trellis.stream.reader import Reader, Timing
+from trellis.stream.writer import EventWriter
 
 PROJECT = Path(__file__).with_name("project") / "langgraph.json"
 
@@ -162,3 +164,42 @@ def ran(client: FlaskClient, run_graph: Callable[..., None]) -> Callable[[str, s
         return thread_id
 
     return on_new_thread
+
+
+@pytest.fixture
+def worker(rt: Runtime, settings: Settings, on_loop: Callable[..., Any]) -> Iterator[Worker]:
+    async def connect() -> EventWriter:
+        return EventWriter(settings.redis_url)
+
+    worker = Worker(rt=rt, writer=on_loop(connect()), on_loop=on_loop)
+    yield worker
+    on_loop(worker.writer.close())
+
+
+@pytest.fixture
+def new_run(client: FlaskClient, thread_id: str) -> Callable[..., dict[str, Any]]:
+    """Create a run; on the test's thread unless it is to be stateless."""
+
+    def create(path: str = f"/threads/{thread_id}/runs", **fields: Any) -> dict[str, Any]:
+        run: dict[str, Any] = client.post(path, json={"assistant_id": "echo", **fields}).get_json()
+        return run
+
+    return create
+
+
+@pytest.fixture
+def listen(app: Flask, on_loop: OnLoop) -> Iterator[Callable[..., Listener]]:
+    """Open a stream, and hang up at the end of the test."""
+    listeners: list[Listener] = []
+
+    def open_stream(path: str, body: Any = None, **headers: str) -> Listener:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        method = "GET" if body is None else "POST"
+        with app.test_request_context(path, method=method, json=body, headers=named) as context:
+            environ = context.request.environ
+        listeners.append(Listener(dispatch(app, environ), on_loop))
+        return listeners[-1]
+
+    yield open_stream
+    for listener in listeners:
+        listener.hang_up()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
@@ -12,12 +11,9 @@ import orjson
 import pytest
 from flask.testing import FlaskClient
 
-from trellis.db import runs
+from integration.api.doubles import Event, Worker, parse
 from trellis.domain.ids import new_id
-from trellis.domain.runs import Claim, Outcome, RunStatus, ThreadStatus
-from trellis.runtime import Runtime
-from trellis.settings import Settings
-from trellis.stream.writer import EventWriter
+from trellis.domain.runs import Claim, RunStatus
 
 NOT_FOUND = {"error": "HTTPException", "message": "404: Run not found"}
 SSE_HEADERS = {
@@ -27,85 +23,9 @@ SSE_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
-Event = tuple[str, Any, str | None]
-
-
-@dataclass(kw_only=True)
-class Worker:
-    """Does by hand what a worker does by itself."""
-
-    rt: Runtime
-    writer: EventWriter
-    on_loop: Callable[..., Any]
-
-    def claim(self, run_id: str, *, resumable: bool = False) -> Claim:
-        with self.rt.engine.begin() as tx:
-            [claimed], _ = runs.claim(tx, {run_id: new_id()}, owner="test", lease_seconds=60)
-        self.on_loop(self._start(claimed.claim, resumable))
-        self.send(claimed.claim, "metadata", {"run_id": run_id, "attempt": 1})
-        return claimed.claim
-
-    async def _start(self, claim: Claim, resumable: bool) -> None:
-        self.writer.start(claim, resumable=resumable)
-
-    def send(self, claim: Claim, event: str, data: Any) -> None:
-        self.on_loop(self._send(claim, event, data))
-
-    async def _send(self, claim: Claim, event: str, data: Any) -> None:
-        self.writer.send(claim, event, orjson.dumps(data))
-        await self.writer.flush()
-
-    def finish(self, claim: Claim, status: RunStatus = RunStatus.SUCCESS, **outcome: Any) -> None:
-        """End a run in Postgres only: nobody is told."""
-        end = Outcome(status=status, thread_status=ThreadStatus.IDLE, **outcome)
-        with self.rt.engine.begin() as tx:
-            assert set(runs.finish(tx, [(claim, end)])) == {claim.run_id}
-
-    def end(self, claim: Claim, values: Any, status: RunStatus = RunStatus.SUCCESS) -> None:
-        """End a run in Postgres, then tell."""
-        self.finish(claim, status)
-        self.on_loop(self._end(claim, status, orjson.dumps(values)))
-
-    async def _end(self, claim: Claim, status: str, values: bytes) -> None:
-        self.writer.end(claim, status, values)
-        await self.writer.flush()
-
-
-@pytest.fixture
-def worker(rt: Runtime, settings: Settings, on_loop: Callable[..., Any]) -> Iterator[Worker]:
-    async def connect() -> EventWriter:
-        return EventWriter(settings.redis_url)
-
-    worker = Worker(rt=rt, writer=on_loop(connect()), on_loop=on_loop)
-    yield worker
-    on_loop(worker.writer.close())
-
-
-@pytest.fixture
-def new_run(client: FlaskClient, thread_id: str) -> Callable[..., dict[str, Any]]:
-    """Create a run; on the test's thread unless it is to be stateless."""
-
-    def create(path: str = f"/threads/{thread_id}/runs", **fields: Any) -> dict[str, Any]:
-        run: dict[str, Any] = client.post(path, json={"assistant_id": "echo", **fields}).get_json()
-        return run
-
-    return create
-
 
 def path_of(run: dict[str, Any]) -> str:
     return f"/threads/{run['thread_id']}/runs/{run['run_id']}"
-
-
-def parse(raw: bytes) -> list[Event]:
-    """Events as (name, data, id). Comments are left out."""
-    events: list[Event] = []
-    for block in raw.decode().split("\r\n\r\n"):
-        fields = dict(
-            line.split(": ", 1) for line in block.split("\r\n") if line and line[0] != ":"
-        )
-        if fields:
-            events.append((fields["event"], orjson.loads(fields["data"]), fields.get("id")))
-    return events
 
 
 def names(raw: bytes) -> list[str]:

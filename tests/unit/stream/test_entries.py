@@ -22,7 +22,7 @@ def test_advance() -> None:
 
     items = position.advance([event("1-0", n=1), end("1-1", n=2, values=b"{}")])
 
-    assert items == [Event(b"1-0", "custom", b"frame"), End("success", b"{}")]
+    assert items == [Event(b"1-0", "custom", b"frame", 1, 1), End("success", b"{}")]
     assert position == Position(b"1-1", 1, 2)
 
 
@@ -57,7 +57,7 @@ def test_advance__seen_before() -> None:
     position = Position(b"1-0", 1, 5)
 
     assert position.advance([event("2-0", n=5), event("2-1", n=6)]) == [
-        Event(b"2-1", "custom", b"frame")
+        Event(b"2-1", "custom", b"frame", 1, 6)
     ]
 
 
@@ -66,7 +66,7 @@ def test_advance__the_next_attempt_counts_from_one() -> None:
 
     items = position.advance([event("2-0", fence=2, n=1), event("2-1", fence=1, n=6)])
 
-    assert items == [Event(b"2-0", "custom", b"frame")]
+    assert items == [Event(b"2-0", "custom", b"frame", 2, 1)]
 
 
 def test_advance__the_next_attempt_lost_its_start() -> None:
@@ -76,7 +76,9 @@ def test_advance__the_next_attempt_lost_its_start() -> None:
 def test_advance__from_somewhere_nothing_is_missing() -> None:
     position = Position(b"1-0", 0, None)
 
-    assert position.advance([event("2-0", fence=3, n=17)]) == [Event(b"2-0", "custom", b"frame")]
+    [found] = position.advance([event("2-0", fence=3, n=17)])
+
+    assert found == Event(b"2-0", "custom", b"frame", 3, 17)
     assert position.n == 17
 
 
@@ -84,7 +86,7 @@ def test_advance__from_somewhere_nothing_is_missing() -> None:
 def test_advance__an_entry_that_is_not_ours(fields: list[bytes]) -> None:
     items = Position().advance([[b"1-0", fields], event("1-1", n=1)])
 
-    assert items == [Event(b"1-1", "custom", b"frame")]
+    assert items == [Event(b"1-1", "custom", b"frame", 1, 1)]
 
 
 def test_order__is_that_of_numbers() -> None:

@@ -1,0 +1,155 @@
+"""What happens on a thread as events of protocol v2, numbered over all its runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+
+from trellis.api.thread_streams import Postgres
+from trellis.domain import places
+from trellis.domain.places import START, Place
+from trellis.errors import Unavailable
+from trellis.protocol.subscriptions import Subscription
+from trellis.protocol.translate import ProtocolEvent, Translator, envelope
+from trellis.stream import sse
+from trellis.stream.claims import Attempt
+from trellis.stream.entries import Beat, End, Event, Gap, Item
+from trellis.stream.feed import Told
+
+#: How a client gets an event with its number.
+Frame = Callable[[ProtocolEvent, int], bytes]
+
+#: In the place of a beat, on a connection that has beats of its own; and when what was over has been replayed.
+NOTHING = b""
+#: Ends for which the state says what was lost.
+_WITH_VALUES = ("success", "error")
+
+
+def as_sse(event: ProtocolEvent, seq: int) -> bytes:
+    """The event as a server-sent one."""
+    return sse.event(event.method, envelope(event, seq), b"%d" % seq)
+
+
+def as_line(event: ProtocolEvent, seq: int) -> bytes:
+    """The event as a line of JSON."""
+    return envelope(event, seq) + b"\n"
+
+
+async def chunks(
+    told: AsyncGenerator[Told, None],
+    wanted: Subscription,
+    postgres: Postgres,
+    *,
+    frame: Frame,
+    beat: bytes,
+    closing: bytes,
+) -> AsyncGenerator[bytes, None]:
+    """
+    The bytes of a thread's protocol stream. What came together is sent together.
+
+    When the runs that were over at the start have been replayed, an empty chunk follows. `beat` is sent after each
+    silence, and `closing` last.
+
+    :raises Unavailable: the process shuts down.
+    """
+    run: _Run | None = None
+    after = wanted.after
+    async with aclosing(told):
+        async for attempt, items in told:
+            if attempt is None:
+                yield beat if items else NOTHING
+                continue
+            if not attempt.run_id:
+                continue
+            if run is None or run.attempt is not attempt:
+                after = after if run is None else max(after, run.place)
+                run = _Run(attempt, after, postgres)
+            events = [
+                frame(event, places.seq(*place))
+                async for event, place in run.events(items)
+                if wanted.wants(event)
+            ]
+            if events:
+                yield b"".join(events)
+            elif any(isinstance(item, Beat) for item in items):
+                yield beat
+    yield closing
+    raise Unavailable("The server is shutting down")
+
+
+class _Run:
+    """A run as one client is told of it."""
+
+    def __init__(self, attempt: Attempt, after: Place, postgres: Postgres) -> None:
+        self.attempt = attempt
+        self.place = START
+        self._after = after
+        self._postgres = postgres
+        self._translator = Translator(attempt.run_id, attempt.graph_id)
+        self._is_behind = False  #: events were lost, and no values came since
+        if after.fence == attempt.fence:
+            # That the run began, the client knows, also if the log does not any more.
+            self._translator.feed(Event(b"0-0", "metadata", sse.frame("metadata", b"{}")))
+
+    async def events(self, items: Sequence[Item]) -> AsyncGenerator[tuple[ProtocolEvent, Place]]:
+        """The events that the client has not had, and where they stand."""
+        for item in items:
+            for event, place in await self._told(item):
+                if place > self._after:
+                    yield event, place
+
+    async def _told(self, item: Item) -> list[tuple[ProtocolEvent, Place]]:
+        match item:
+            case Event():
+                return await self._entry(item)
+            case End():
+                return await self._end(item)
+            case Gap():
+                self._is_behind = True
+                self._translator.feed(item)
+        return []
+
+    async def _entry(self, event: Event) -> list[tuple[ProtocolEvent, Place]]:
+        place = Place(event.fence, event.n)
+        # Nothing is missing if what was lost came before the client's last event.
+        is_next = place.fence == self._after.fence and place.n <= self._after.n + 1
+        lost = self._is_behind and not is_next and event.name != "values"
+        self._is_behind = False
+        before = await self._state(event.fence, event.n - 1) if lost else []
+        self.place = place
+        return before + _placed(self._translator.feed(event), event.fence, event.n)
+
+    async def _end(self, end: End) -> list[tuple[ProtocolEvent, Place]]:
+        if self.attempt.is_over and self._after == self.place == START:
+            return []  # its log is gone, and the client never heard of it
+        fence = max(self.place.fence, self.attempt.fence)
+        untold = end.values is None or self._is_behind
+        before: list[ProtocolEvent] = []
+        if untold and end.status in _WITH_VALUES:
+            final = await self._postgres.lost(self.attempt)
+            end = End(end.status, final)
+            before = self._values(final)
+        self.place = Place(fence, places.END)
+        events = self._translator.feed(end, timestamp=_now())
+        return _placed([*before, *events], fence, places.END)
+
+    async def _state(self, fence: int, n: int) -> list[tuple[ProtocolEvent, Place]]:
+        return _placed(self._values(await self._postgres.lost(self.attempt)), fence, n)
+
+    def _values(self, final: bytes) -> list[ProtocolEvent]:
+        """The state in the place of events that were lost."""
+        if final == b"null" or final.startswith(b'{"__error__":'):
+            return []
+        entry = Event(b"%d-lost" % _now(), "values", sse.frame("values", final))
+        return self._translator.feed(entry)
+
+
+def _placed(
+    events: Iterable[ProtocolEvent], fence: int, n: int
+) -> list[tuple[ProtocolEvent, Place]]:
+    return [(event, Place(fence, n, k)) for k, event in enumerate(events)]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

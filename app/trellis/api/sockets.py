@@ -1,0 +1,240 @@
+"""
+A WebSocket of protocol v2: commands in, their answers and the events of a thread out.
+
+Every frame is a request to one of the thread's routes, so that whatever holds there holds here: who may do it, what is
+refused, what is counted. Only subscriptions live here, with their connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import aclosing, suppress
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from flask import Response
+
+from trellis import telemetry
+from trellis.api import body
+from trellis.api.bodies import AsyncBody
+from trellis.errors import Invalid, Unavailable
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+#: Sends a body to a path of the API, as whoever opened the socket.
+Ask = Callable[[str, bytes], Awaitable[Response]]
+
+_PATH = re.compile(r"(/threads/[^/]+)/stream/events")
+#: Said before a connection is closed for what its HTTP status says.
+_REFUSED = 4000
+#: The server fails; it restarts: come back.
+_FAILED, _RESTART = 1011, 1012
+#: Of the text of a close frame.
+_MAX_REASON_BYTES = 123
+_MAX_SUBSCRIPTIONS = 100
+#: Replayed events that are held back until their number can be told.
+_MAX_HELD = 1_000
+_SEQ = b'","seq":'
+_BAD_JSON = "Protocol commands must be valid JSON."
+_ENVELOPE = "Protocol commands must include an integer id and string method."
+_PROBE = b'{"channels":["lifecycle"]}'
+
+
+def thread_path(path: str) -> str | None:
+    """The path of the thread whose socket this is. None: there is none here."""
+    found = _PATH.fullmatch(path)
+    return found and found[1]
+
+
+async def converse(path: str, receive: Receive, send: Send, ask: Ask) -> None:
+    """Serve a connection to the thread at a path until it is closed."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    # Whoever may not follow the thread may not do anything here, and is told so as by HTTP.
+    probe = await ask(f"{path}/stream/events", _PROBE)
+    if not isinstance(probe.response, AsyncBody):
+        reason = _detail(probe).encode()[:_MAX_REASON_BYTES]
+        await _close(send, _REFUSED + probe.status_code, reason.decode(errors="ignore"))
+        return
+    await probe.response.aclose()
+    session = _Session(path, send, ask)
+    try:
+        await session.listen(receive)
+    finally:
+        await session.end()
+
+
+class _Session:
+    """A connection with its subscriptions."""
+
+    def __init__(self, path: str, send: Send, ask: Ask) -> None:
+        self._path = path
+        self._send = send
+        self._ask = ask
+        self._seq = 0  #: the highest that was sent
+        self._pumps: dict[str, asyncio.Task[None]] = {}
+        # Frames of several subscriptions, each as a whole.
+        self._turn = asyncio.Lock()
+
+    async def listen(self, receive: Receive) -> None:
+        """Do what the client says, one after the other, until it leaves."""
+        while (message := await receive())["type"] == "websocket.receive":
+            frame = message.get("bytes") or (message.get("text") or "").encode("utf-8", "replace")
+            await self._handle(frame)
+
+    async def end(self) -> None:
+        """Let go of all subscriptions."""
+        pumps = list(self._pumps.values())
+        for pump in pumps:
+            pump.cancel()
+        if pumps:
+            await asyncio.wait(pumps)
+
+    async def _handle(self, frame: bytes) -> None:
+        try:
+            command = body.load(frame)
+        except Invalid as error:
+            told = error.detail.replace("Invalid JSON in request body", _BAD_JSON)
+            await self._say(_error(None, "invalid_argument", told))
+            return
+        if not _is_envelope(command):
+            await self._say(_error(None, "invalid_argument", _ENVELOPE))
+            return
+        match command["method"]:
+            case "subscription.subscribe" | "subscription.reconnect":
+                await self._subscribe(command)
+            case "subscription.unsubscribe":
+                await self._unsubscribe(command)
+            case _:
+                await self._pass_on(frame)
+
+    async def _pass_on(self, frame: bytes) -> None:
+        response = await self._ask(f"{self._path}/commands", frame)
+        await self._answer(orjson.loads(response.get_data()))
+
+    async def _subscribe(self, command: Mapping[str, Any]) -> None:
+        if len(self._pumps) >= _MAX_SUBSCRIPTIONS:
+            told = f"A connection has {_MAX_SUBSCRIPTIONS} subscriptions at most. End one first."
+            await self._answer(_error(command["id"], "invalid_argument", told))
+            return
+        wanted = orjson.dumps(command.get("params") or {})
+        response = await self._ask(f"{self._path}/stream/events", wanted)
+        if isinstance(response.response, AsyncBody):
+            self._start(command, response.response)
+            return
+        told = _detail(response)
+        if command["method"] == "subscription.reconnect" and told.startswith(
+            "channels is required"
+        ):
+            told = "subscription.reconnect requires a non-empty channels array."
+        await self._answer(_error(command["id"], _code(response.status_code), told))
+
+    def _start(self, command: Mapping[str, Any], events: AsyncBody) -> None:
+        subscription_id = str(uuid4())
+        pump = asyncio.create_task(self._pump(subscription_id, command, events))
+        self._pumps[subscription_id] = pump
+        pump.add_done_callback(lambda _: self._pumps.pop(subscription_id, None))
+
+    async def _pump(
+        self, subscription_id: str, command: Mapping[str, Any], events: AsyncBody
+    ) -> None:
+        """Send what was there already, once its number has been told, then what comes."""
+        try:
+            async with aclosing(events):
+                chunks = aiter(events.chunks)
+                held = await _until_live(chunks)
+                result = _subscribed(command["method"], subscription_id, len(held))
+                async with self._turn:
+                    await self._answer({"type": "success", "id": command["id"], "result": result})
+                    await self._tell(held)
+                async for chunk in chunks:
+                    async with self._turn:
+                        await self._tell(chunk.splitlines())
+        except Unavailable as error:
+            await self._leave(error.detail, _RESTART)
+        except (OSError, RuntimeError):
+            pass  # the client is gone
+        except Exception as error:  # what happens on a thread cannot be told: the database
+            telemetry.log().error(telemetry.REQUEST_FAILED, exc_info=error)
+            await self._leave("Internal Server Error", _FAILED)
+
+    async def _leave(self, why: str, code: int) -> None:
+        with suppress(OSError, RuntimeError):
+            await self._say(_error(None, "unknown_error", why))
+            await _close(self._send, code, why)
+
+    async def _tell(self, lines: list[bytes]) -> None:
+        for line in lines:
+            start = line.index(_SEQ) + len(_SEQ)
+            self._seq = max(self._seq, int(line[start : line.index(b",", start)]))
+            await self._send({"type": "websocket.send", "text": line.decode()})
+
+    async def _unsubscribe(self, command: Mapping[str, Any]) -> None:
+        params = command.get("params") or {}
+        named = params.get("subscription_id") if isinstance(params, dict) else None
+        pump = self._pumps.get(named) if isinstance(named, str) else None
+        if pump is None:
+            told = f"Unknown subscription: {str(named)[:100]}"
+            await self._answer(_error(command["id"], "no_such_subscription", told))
+            return
+        pump.cancel()
+        await asyncio.wait({pump})
+        await self._answer({"type": "success", "id": command["id"], "result": {}})
+
+    async def _answer(self, told: dict[str, Any]) -> None:
+        await self._say({**told, "meta": {"applied_through_seq": self._seq}})
+
+    async def _say(self, told: Mapping[str, Any]) -> None:
+        await self._send({"type": "websocket.send", "text": orjson.dumps(told).decode()})
+
+
+async def _until_live(chunks: AsyncIterator[bytes]) -> list[bytes]:
+    """The events that were there already; of very many, the first."""
+    held: list[bytes] = []
+    async for chunk in chunks:
+        held += chunk.splitlines()
+        if not chunk or len(held) >= _MAX_HELD:
+            break
+    return held
+
+
+def _subscribed(method: str, subscription_id: str, replayed: int) -> dict[str, Any]:
+    if method == "subscription.reconnect":
+        return {"restored": True, "missed_events": replayed, "subscription_id": subscription_id}
+    return {"subscription_id": subscription_id, "replayed_events": replayed}
+
+
+def _is_envelope(command: Any) -> bool:
+    if not isinstance(command, dict) or not isinstance(command.get("method"), str):
+        return False
+    given = command.get("id")
+    return isinstance(given, int) and not isinstance(given, bool) and given >= 0
+
+
+def _error(command_id: int | None, code: str, message: str) -> dict[str, Any]:
+    return {"type": "error", "id": command_id, "error": code, "message": message}
+
+
+def _detail(response: Response) -> str:
+    """What is said of a refusal."""
+    told = response.get_json(silent=True)
+    if isinstance(told, dict) and "detail" in told:
+        return str(told["detail"])
+    return response.get_data(as_text=True)
+
+
+def _code(status: int) -> str:
+    return (
+        "permission_denied"
+        if status in (401, 403)
+        else "invalid_argument"
+        if status == 400
+        else "unknown_error"
+    )
+
+
+async def _close(send: Send, code: int, reason: str) -> None:
+    await send({"type": "websocket.close", "code": code, "reason": reason})

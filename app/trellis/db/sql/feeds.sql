@@ -1,0 +1,25 @@
+-- name: fence
+-- How many claims of its runs a thread has seen.
+SELECT fence
+  FROM thread
+ WHERE thread_id = %(thread_id)s::uuid
+   AND tenant_id = %(tenant_id)s
+   AND NOT temporary
+
+-- name: attempts
+-- The last attempts at a thread's newest runs, in the order of their claims: of those that are over, the ones whose
+-- log may still be there, and the one at which a client stopped. "Over" leaves the log time to hear of it. Runs are
+-- claimed in the order of seq but for those with a delay, so the newest by seq are the newest, and the index has them.
+SELECT run_id::text, graph_id, fence, coalesce(ended_at < clock_timestamp() - interval '2 seconds', false) AS is_over
+  FROM (SELECT run_id, graph_id, fence, ended_at
+          FROM run
+         WHERE thread_id = %(thread_id)s::uuid
+           AND tenant_id = %(tenant_id)s
+           AND fence > 0
+         ORDER BY seq DESC
+         LIMIT %(limit)s) AS newest
+ WHERE fence >= %(since)s
+   AND (ended_at IS NULL
+        OR fence = %(since)s
+        OR ended_at > clock_timestamp() - %(kept_seconds)s * interval '1 second')
+ ORDER BY fence

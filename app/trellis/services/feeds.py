@@ -1,0 +1,112 @@
+"""Following a thread: where a client begins, and what Postgres adds to what Redis tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from trellis.db import access, feeds
+from trellis.db import runs as run_rows
+from trellis.db.engine import Tx
+from trellis.domain.access import Condition
+from trellis.domain.places import END, START, Place
+from trellis.domain.runs import RunState
+from trellis.runtime import Runtime
+from trellis.services import runs, threads
+from trellis.stream import encoder
+from trellis.stream.claims import Attempt, changed
+from trellis.stream.feed import Ask, Start
+
+#: Runs of a thread that are replayed at most, and those between a claim and its loss that are noticed.
+_NEWEST = 200
+
+
+def start(rt: Runtime, tenant_id: str, thread_id: str, *, after: Place | None) -> Start | None:
+    """
+    Where a client begins that stopped at a place; None: one that wants what happens from now on.
+
+    A place that the thread has not reached is of another thread or server, and says nothing. None is returned if
+    there is no such thread.
+    """
+    with rt.autocommit.connect() as tx:
+        fence = feeds.fence(tx, tenant_id, thread_id)
+        if fence is None:
+            return None
+        replays = after is not None and after.fence <= fence
+        place = after if after is not None and replays else START
+        if not replays:
+            due = _attempts(tx, tenant_id, thread_id, since=0, kept_seconds=0)
+        else:
+            # A run is not told of again to whoever has had its end.
+            since = place.fence + (place.n == END)
+            kept = rt.settings.stream_ttl_seconds
+            due = _attempts(tx, tenant_id, thread_id, since=since, kept_seconds=kept)
+    if place != START:
+        due = _with_change(due, fence, known=place.fence)
+    fence = max([fence, *(each.fence for each in due)])
+    return Start(fence=fence, place=place, due=due, after="0" if replays else "$")
+
+
+def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | None) -> Ask:
+    """What a follower asks Postgres; nothing is there for one who may not see the thread."""
+
+    def later(fence: int) -> Sequence[Attempt]:
+        with rt.autocommit.connect() as tx:
+            kept = rt.settings.stream_ttl_seconds
+            now = feeds.fence(tx, tenant_id, thread_id) or 0
+            begun = _attempts(tx, tenant_id, thread_id, since=fence + 1, kept_seconds=kept)
+        return _with_change(begun, now, known=fence)
+
+    def is_visible(run_id: str) -> bool:
+        with rt.autocommit.connect() as tx:
+            run = run_rows.state(tx, run_id) if run_id else None
+            if run_id and (run is None or run["thread_id"] != thread_id):
+                return False
+            return allowed is None or not access.forbidden(
+                tx, tenant_id, "threads", [thread_id], allowed
+            )
+
+    async def state(run_id: str) -> RunState | None:
+        return await asyncio.to_thread(runs.state, rt, run_id)
+
+    async def attempts(fence: int) -> Sequence[Attempt]:
+        return await asyncio.to_thread(later, fence)
+
+    async def visible(run_id: str) -> bool:
+        return await asyncio.to_thread(is_visible, run_id)
+
+    return Ask(state=state, attempts=attempts, visible=visible)
+
+
+def final(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bytes:
+    """
+    What stands for events of a run that were lost: values or error as JSON, read from Postgres.
+
+    Values mean nothing to whoever asked for a run without them: null.
+    """
+    told = runs.final_values(rt, run_id, thread_id)
+    if told.startswith(b'{"__error__":'):
+        return told
+    with rt.autocommit.connect() as tx:
+        run = run_rows.get(tx, tenant_id, thread_id, run_id)
+    return told if run is not None and "values" in run["kwargs"]["stream_mode"] else b"null"
+
+
+def state(rt: Runtime, thread_id: str) -> bytes:
+    """The values of a thread's state as JSON."""
+    return encoder.dumps(threads.values(rt, [thread_id]).get(thread_id))
+
+
+def _with_change(begun: Sequence[Attempt], fence: int, *, known: int) -> Sequence[Attempt]:
+    """The attempts, and a change by hand if the thread's generation is younger than all of them."""
+    newest = max([known, *(each.fence for each in begun)])
+    return [*begun, changed(fence)] if fence > newest else begun
+
+
+def _attempts(
+    tx: Tx, tenant_id: str, thread_id: str, *, since: int, kept_seconds: float
+) -> Sequence[Attempt]:
+    rows = feeds.attempts(
+        tx, tenant_id, thread_id, since=since, kept_seconds=kept_seconds, limit=_NEWEST
+    )
+    return [Attempt(**row) for row in rows]

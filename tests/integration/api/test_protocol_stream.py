@@ -1,0 +1,303 @@
+"""The events of protocol v2 as server-sent events. A double of the worker writes what a worker writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from integration.api.doubles import Listener, Worker
+from trellis.api.commands import FRAME
+from trellis.domain.http import Cors
+from trellis.domain.ids import new_id
+from trellis.domain.runs import Claim, RunStatus
+from trellis.errors import Unavailable
+
+Run = dict[str, Any]
+Listen = Callable[..., Listener]
+ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "tasks", "custom"]
+
+
+@pytest.fixture
+def begin(new_run: Callable[..., Run], worker: Worker) -> Callable[..., Claim]:
+    """A run that has begun, and said something."""
+
+    def begin(*events: tuple[str, Any]) -> Claim:
+        claim = worker.claim(new_run()["run_id"])
+        for name, data in events:
+            worker.send(claim, name, data)
+        return claim
+
+    return begin
+
+
+@pytest.fixture
+def play(begin: Callable[..., Claim], worker: Worker) -> Callable[..., str]:
+    """A run from its start to its end."""
+
+    def play(*events: tuple[str, Any]) -> str:
+        claim = begin(*events)
+        worker.end(claim, {"n": 9})
+        return claim.run_id
+
+    return play
+
+
+@pytest.fixture
+def open_stream(listen: Listen, thread_id: str) -> Callable[..., Listener]:
+    def open_stream(*channels: str, **fields: Any) -> Listener:
+        body = {"channels": list(channels) or ALL, **fields}
+        return listen(f"/threads/{thread_id}/stream/events", body)
+
+    return open_stream
+
+
+def told(client: Listener, count: int) -> list[dict[str, Any]]:
+    """So many events of the protocol."""
+    events = client.wait_for(count)
+    assert [(name, event_id) for name, _, event_id in events] == [
+        (data["method"], str(data["seq"])) for _, data, _ in events
+    ]
+    return [data for _, data, _ in events]
+
+
+def shown(events: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Method, and what is special about each."""
+    return [
+        (each["method"], each["params"]["data"].get("event", each["params"]["data"]))
+        for each in events
+    ]
+
+
+def test_events__of_every_run(
+    open_stream: Callable[..., Listener], play: Callable[..., str]
+) -> None:
+    client = open_stream()
+    first = play(("values", {"n": 1}), ("custom", {"a": 1}))
+    play(("updates", {"one": {"n": 2}}))
+
+    events = told(client, 7)
+    assert client.response.status_code == 200
+    assert client.response.content_type == "text/event-stream; charset=utf-8"
+    assert shown(events) == [
+        ("lifecycle", "running"),
+        ("values", {"n": 1}),
+        ("custom", {"a": 1}),
+        ("lifecycle", "completed"),
+        ("lifecycle", "running"),
+        ("updates", {"one": {"n": 2}}),
+        ("lifecycle", "completed"),
+    ]
+    assert events[0]["event_id"] == f"synth:{first}:lc||running"
+    seqs = [each["seq"] for each in events]
+    assert seqs == sorted(set(seqs))
+    assert len({each["event_id"] for each in events}) == len(events)
+
+
+def test_events__before_there_is_a_thread(
+    listen: Listen, new_run: Callable[..., Run], worker: Worker
+) -> None:
+    thread_id = new_id()
+    client = listen(f"/threads/{thread_id}/stream/events", {"channels": ["lifecycle"]})
+    client.wait_until(lambda: b": heartbeat" in client.heard)
+    run = new_run(f"/threads/{thread_id}/runs", if_not_exists="create")
+    worker.end(worker.claim(run["run_id"]), {})
+
+    assert shown(told(client, 2)) == [("lifecycle", "running"), ("lifecycle", "completed")]
+
+
+def test_events__are_the_same_for_whoever_comes_later(
+    open_stream: Callable[..., Listener], play: Callable[..., str]
+) -> None:
+    client = open_stream()
+    play(("values", {"n": 1}), ("messages", [{"type": "ai", "id": "m", "content": "hi"}, {}]))
+    play(("values", {"n": 2}))
+    live = told(client, 11)
+
+    replayed = told(open_stream(since=0), 11)
+
+    # The time of an end is when it was told.
+    for each in (*live, *replayed):
+        if each["method"] == "lifecycle":
+            del each["params"]["timestamp"]
+    assert replayed == live
+
+
+def test_events__after_each_of_them(
+    open_stream: Callable[..., Listener], play: Callable[..., str]
+) -> None:
+    play(("values", {"n": 1}), ("messages", [{"type": "ai", "id": "m", "content": "hi"}, {}]))
+    play(("values", {"n": 2}))
+    whole = [each["event_id"] for each in told(open_stream(), 11)]
+    seqs = [each["seq"] for each in told(open_stream(), 11)]
+
+    for seen, seq in enumerate(seqs, 1):
+        rest = open_stream(since=seq)
+        assert [each["event_id"] for each in told(rest, 11 - seen)] == whole[seen:]
+        rest.wait_until(lambda rest=rest: b": heartbeat" in rest.heard)
+        assert len(rest.events) == 11 - seen
+
+
+def test_events__goes_over_to_what_happens_now(
+    open_stream: Callable[..., Listener], begin: Callable[..., Claim], worker: Worker
+) -> None:
+    claim = begin(("values", {"n": 1}))
+    client = open_stream("values", "lifecycle")
+    told(client, 2)
+    worker.send(claim, "values", {"n": 2})
+    worker.end(claim, {"n": 2})
+
+    assert shown(told(client, 4))[2:] == [("values", {"n": 2}), ("lifecycle", "completed")]
+
+
+def test_events__only_what_was_asked_for(
+    open_stream: Callable[..., Listener], play: Callable[..., str]
+) -> None:
+    values = open_stream("values")
+    custom = open_stream("custom:a", "lifecycle", namespaces=[["child"]])
+    root = open_stream("values", namespaces=[[]], depth=0)
+    play(
+        ("values", {"n": 1}),
+        ("values|child:1", {"n": 2}),
+        ("custom|child:1", {"name": "a"}),
+        ("custom|child:1|deep:2", {"name": "b"}),
+        ("custom", {"name": "a"}),
+        ("values", {"n": 3}),
+    )
+
+    assert shown(told(values, 3)) == [("values", {"n": n}) for n in (1, 2, 3)]
+    assert shown(told(root, 2)) == [("values", {"n": n}) for n in (1, 3)]
+    assert shown(told(custom, 1)) == [("custom", {"name": "a"})]
+    assert told(custom, 1)[0]["params"]["namespace"] == ["child:1"]
+
+
+def test_events__redis_forgot_everything(
+    open_stream: Callable[..., Listener],
+    begin: Callable[..., Claim],
+    worker: Worker,
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+) -> None:
+    claim = begin(("updates", {"n": 1}))
+    live = open_stream("lifecycle", "values")
+    told(live, 1)
+    run_graph("echo", thread_id, "hi")
+    worker.rt.redis.flushdb()
+    worker.finish(claim)
+    late = open_stream("lifecycle", "values", since=told(live, 1)[0]["seq"])
+
+    expected = [("values", {"value": "hi", "log": ["HI"]}), ("lifecycle", "completed")]
+    assert shown(told(live, 3))[1:] == expected
+    assert shown(told(late, 2)) == expected
+
+
+def test_events__the_start_of_the_log_was_trimmed(
+    open_stream: Callable[..., Listener],
+    begin: Callable[..., Claim],
+    worker: Worker,
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+) -> None:
+    run_graph("echo", thread_id, "hi")
+    claim = begin(("values", {"n": 1}), ("updates", {"n": 2}))
+    worker.rt.redis.xtrim(f"s:{claim.run_id}", maxlen=1, approximate=False)
+
+    client = open_stream("values", "updates")
+
+    events = told(client, 2)
+    assert shown(events) == [("values", {"value": "hi", "log": ["HI"]}), ("updates", {"n": 2})]
+    assert events[0]["seq"] < events[1]["seq"]
+
+
+@pytest.mark.parametrize(
+    ("status", "shows"),
+    [
+        (RunStatus.INTERRUPTED, "interrupted"),
+        (RunStatus.ERROR, "failed"),
+        (RunStatus.TIMEOUT, "failed"),
+    ],
+)
+def test_events__a_run_that_does_not_succeed(
+    open_stream: Callable[..., Listener],
+    begin: Callable[..., Claim],
+    worker: Worker,
+    status: RunStatus,
+    shows: str,
+) -> None:
+    client = open_stream("lifecycle")
+    worker.end(begin(), None, status)
+
+    assert shown(told(client, 2)) == [("lifecycle", "running"), ("lifecycle", shows)]
+
+
+def test_events__the_process_ends(
+    open_stream: Callable[..., Listener], on_loop: Callable[..., Any], worker: Worker
+) -> None:
+    client = open_stream()
+    client.wait_until(lambda: b": heartbeat" in client.heard)
+    assert worker.rt.reader is not None
+    on_loop(worker.rt.reader.close())
+
+    client.wait_until(lambda: client.failure is not None)
+    assert isinstance(client.failure, Unavailable)
+    assert client.heard.endswith(b"retry: 200\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"{bad", "Invalid JSON body"),
+        (b"", "Invalid JSON body"),
+        (b"[]", "The body must be an object with the channels to subscribe to"),
+        (b"{}", "channels is required and must be a non-empty array"),
+        (b'{"channels":["values"],"depth":-1}', "depth must be a whole number, 0 or more, not -1"),
+        (
+            b'{"channels":["values"],"since":"x"}',
+            "since must be a whole number, 0 or more, not x",
+        ),
+    ],
+)
+def test_events__bad_body(client: FlaskClient, thread_id: str, body: bytes, detail: str) -> None:
+    answer = client.post(f"/threads/{thread_id}/stream/events", data=body)
+
+    assert (answer.status_code, answer.get_json()) == (400, {"detail": detail})
+
+
+def test_events__with_another_method(client: FlaskClient, thread_id: str) -> None:
+    answer = client.get(f"/threads/{thread_id}/stream/events")
+
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+
+
+def test_events__not_a_uuid(client: FlaskClient) -> None:
+    answer = client.post("/threads/x/stream/events", json={"channels": ["values"]})
+
+    assert (answer.status_code, answer.get_json()) == (
+        422,
+        {"detail": "Invalid thread ID: must be a UUID"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("https://evil.example", 403), ("https://ours.example", 400), ("http://localhost", 400)],
+)
+def test_socket__of_a_page_of_another_site(
+    client: FlaskClient, worker: Worker, thread_id: str, origin: str, status: int
+) -> None:
+    rules = Cors(allow_origins=("https://ours.example",))
+    worker.rt.manifest = replace(
+        worker.rt.manifest, http=replace(worker.rt.manifest.http, cors=rules)
+    )
+
+    answer = client.post(
+        f"/threads/{thread_id}/stream/events",
+        json={},
+        headers={"Origin": origin},
+        environ_overrides={FRAME: True},
+    )
+
+    assert answer.status_code == status
