@@ -53,7 +53,4 @@ def project(pytestconfig: pytest.Config, chromium: str) -> Path:
 def test_use_stream(
     project: Path, chromium: str, server: System, name: str, tmp_path: Path
 ) -> None:
-    paths = server.get("/openapi.json")["paths"]
-    if name.startswith("v2_") and "/threads/{thread_id}/commands" not in paths:
-        pytest.skip("The server does not speak protocol v2 yet")
     node.test(project, name, server, COURSE=str(tmp_path), CHROMIUM=chromium)

@@ -55,7 +55,7 @@ def test_values(async_client: LangGraphClient, on_loop: OnLoop, course: Course) 
     async def use() -> list[Any]:
         async with async_client.threads.stream(assistant_id="steps") as thread:
             await thread.run.start(input=course.input())
-            return [state["log"] async for state in thread.values]
+            return [state.get("log") async for state in thread.values]
 
     logs = on_loop(use())
 
