@@ -142,7 +142,7 @@ def _last(parts: Iterable[Any]) -> Any:
     """The last event of a stream. None: there was none."""
     last = None
     for last in parts:
-        assert last.event in ("metadata", "values"), last
+        assert last.event in ("metadata", "values", "gap"), last
     return last
 
 

@@ -154,7 +154,7 @@ QUERIES = [
 IDS = ["xx", "..%2f..%2fetc", "%00", "%ff", "1", "x" * 5_000, "01a202b2-17de-7163-99f7-2d55527e04a"]
 
 #: Routes that speak a protocol with an opinion of its own on what is malformed.
-REFUSALS = {"commands.handle": 400}
+REFUSALS = {"commands.handle": 400, "feeds.events": 400}
 
 
 def routes(app: Flask, *methods: str) -> list[tuple[str, str, str]]:
@@ -299,7 +299,7 @@ def test_ids_that_are_none(
             body = {"assistant_id": "echo", "checkpoint": {}}
             response = client.open(path, method=method, json=None if method == "GET" else body)
             unharmed(response)
-            assert response.status_code in (404, REFUSALS.get(endpoint, 422)), endpoint
+            assert response.status_code in (404, 422, REFUSALS.get(endpoint)), endpoint
 
 
 @pytest.mark.parametrize("query", QUERIES)
