@@ -13,7 +13,8 @@ from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, System, running
+from acceptance.system import ANSWER_SECONDS, Process, System, running
+from trellis.dev.process import any_port
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,25 @@ def crew(front: System, tmp_path: Path) -> Iterator[System]:
     logs.mkdir()
     with running(replace(front, logs=logs, processes=[])) as system:
         yield system
+
+
+@pytest.fixture(scope="module")
+def complete(new_system: Callable[..., System]) -> Iterator[System]:
+    """A worker, and a web process that stays."""
+    with running(new_system()) as system:
+        worker = system.start("worker")
+        system.start_web()
+        worker.wait_until_says("worker.ready")
+        yield system
+
+
+@pytest.fixture
+def second(complete: System, tmp_path: Path) -> Iterator[tuple[System, Process]]:
+    """Another web process beside it, to be lost."""
+    logs = tmp_path / "second"
+    logs.mkdir()
+    with running(replace(complete, port=any_port(), logs=logs, processes=[])) as system:
+        yield system, system.start_web()
 
 
 class Blocking:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -12,8 +11,7 @@ import redis
 from langgraph_sdk import get_sync_client
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, Process, System, running, wait_for
-from trellis.dev.process import any_port
+from acceptance.system import ANSWER_SECONDS, Process, System, wait_for
 
 Second = tuple[System, Process]
 BOTH = pytest.mark.parametrize("transport", ["sse", "websocket"])
@@ -86,24 +84,6 @@ def test_stream__one_run_after_the_other(
 # Several web processes
 
 
-@pytest.fixture(scope="module")
-def front(new_system: Callable[..., System]) -> Iterator[System]:
-    """A worker, and a web process that stays."""
-    with running(new_system()) as system:
-        worker = system.start("worker")
-        system.start_web()
-        worker.wait_until_says("worker.ready")
-        yield system
-
-
-@pytest.fixture
-def second(front: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
-    """Another web process, to be lost."""
-    logs = tmp_path_factory.mktemp("second")
-    with running(replace(front, port=any_port(), logs=logs, processes=[])) as system:
-        yield system, system.start_web()
-
-
 def start(system: System, thread_id: str, course: Course, *, hold: tuple[str, ...] = ()) -> None:
     params = {"assistant_id": "steps", "input": course.input(hold=hold)}
     command = {"id": 1, "method": "run.start", "params": params}
@@ -128,13 +108,13 @@ def seqs(events: list[Any]) -> list[int]:
     return [event["seq"] for event in events]
 
 
-def test_events__at_two_web_processes(front: System, second: Second, course: Course) -> None:
-    thread_id = front.new_thread()
-    start(front, thread_id, course)
-    first = listen(front, thread_id, 6)
+def test_events__at_two_web_processes(complete: System, second: Second, course: Course) -> None:
+    thread_id = complete.new_thread()
+    start(complete, thread_id, course)
+    first = listen(complete, thread_id, 6)
     start(second[0], thread_id, course)
 
-    here, there = (listen(each, thread_id, 12) for each in (front, second[0]))
+    here, there = (listen(each, thread_id, 12) for each in (complete, second[0]))
 
     assert [each["event_id"] for each in here] == [each["event_id"] for each in there]
     assert seqs(here) == seqs(there) == sorted(set(seqs(here)))
@@ -142,32 +122,32 @@ def test_events__at_two_web_processes(front: System, second: Second, course: Cou
 
 
 def test_events__go_on_at_another_web_process(
-    front: System, second: Second, course: Course
+    complete: System, second: Second, course: Course
 ) -> None:
     system, web = second
-    thread_id = front.new_thread()
+    thread_id = complete.new_thread()
     start(system, thread_id, course, hold=("two",))
     seen = listen(system, thread_id, 3)
     web.kill()
     course.open("two")
 
-    rest = listen(front, thread_id, 3, since=seen[-1]["seq"])
+    rest = listen(complete, thread_id, 3, since=seen[-1]["seq"])
 
     logs = [each["params"]["data"].get("log") for each in seen + rest]
     assert logs == [None, [], ["one"], ["one", "two"], ["one", "two", "three"], None]
     assert seqs(seen + rest) == sorted(set(seqs(seen + rest)))
 
 
-def test_events__redis_forgets_everything(front: System, course: Course) -> None:
-    thread_id = front.new_thread()
-    start(front, thread_id, course, hold=("two",))
-    seen = listen(front, thread_id, 3)
-    with redis.Redis.from_url(front.redis_url, protocol=2) as client:
+def test_events__redis_forgets_everything(complete: System, course: Course) -> None:
+    thread_id = complete.new_thread()
+    start(complete, thread_id, course, hold=("two",))
+    seen = listen(complete, thread_id, 3)
+    with redis.Redis.from_url(complete.redis_url, protocol=2) as client:
         client.flushdb()
     course.open("two")
-    rest = listen(front, thread_id, since=seen[-1]["seq"])
-    start(front, thread_id, course)
-    later = listen(front, thread_id, 6, since=rest[-1]["seq"])
+    rest = listen(complete, thread_id, since=seen[-1]["seq"])
+    start(complete, thread_id, course)
+    later = listen(complete, thread_id, 6, since=rest[-1]["seq"])
 
     assert rest[-2]["params"]["data"]["log"] == ["one", "two", "three"]
     states = [each["params"]["data"] for each in later]

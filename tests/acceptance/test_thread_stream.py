@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from http.client import IncompleteRead
 from itertools import islice
 from typing import Any
@@ -12,28 +11,9 @@ import redis
 from langgraph_sdk import get_sync_client
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, Process, System, running
-from trellis.dev.process import any_port
+from acceptance.system import ANSWER_SECONDS, Process, System
 
 Second = tuple[System, Process]
-
-
-@pytest.fixture(scope="module")
-def front(new_system: Callable[..., System]) -> Iterator[System]:
-    """A worker, and a web process that stays."""
-    with running(new_system()) as system:
-        worker = system.start("worker")
-        system.start_web()
-        worker.wait_until_says("worker.ready")
-        yield system
-
-
-@pytest.fixture
-def second(front: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
-    """Another web process, to be lost."""
-    logs = tmp_path_factory.mktemp("second")
-    with running(replace(front, port=any_port(), logs=logs, processes=[])) as system:
-        yield system, system.start_web()
 
 
 @pytest.fixture
@@ -66,65 +46,67 @@ def start(system: System, thread_id: str, course: Course, *, hold: tuple[str, ..
 
 
 def test_join_stream__at_two_web_processes(
-    front: System, second: Second, course: Course, follow: Follow
+    complete: System, second: Second, course: Course, follow: Follow
 ) -> None:
-    thread_id = front.new_thread()
-    start(front, thread_id, course)
+    thread_id = complete.new_thread()
+    start(complete, thread_id, course)
     start(second[0], thread_id, course)
 
-    streams = [follow(each, thread_id, last_event_id="0") for each in (front, second[0])]
+    streams = [follow(each, thread_id, last_event_id="0") for each in (complete, second[0])]
     heard = [list(islice(stream, 12)) for stream in streams]
 
     assert shown(heard[0]) == ONE_RUN * 2
     assert heard[0] == heard[1]
 
 
-def test_join_stream__only_starts_and_ends(front: System, course: Course, follow: Follow) -> None:
-    thread_id = front.new_thread()
-    start(front, thread_id, course)
+def test_join_stream__only_starts_and_ends(
+    complete: System, course: Course, follow: Follow
+) -> None:
+    thread_id = complete.new_thread()
+    start(complete, thread_id, course)
 
-    stream = follow(front, thread_id, last_event_id="0", stream_mode=["lifecycle"])
+    stream = follow(complete, thread_id, last_event_id="0", stream_mode=["lifecycle"])
 
     assert shown(list(islice(stream, 2))) == ["metadata", "done"]
 
 
 def test_join_stream__goes_on_at_another_web_process(
-    front: System, second: Second, course: Course, follow: Follow
+    complete: System, second: Second, course: Course, follow: Follow
 ) -> None:
     system, web = second
-    thread_id = front.new_thread()
-    start(front, thread_id, course, hold=("two",))
+    thread_id = complete.new_thread()
+    start(complete, thread_id, course, hold=("two",))
     seen = list(islice(follow(system, thread_id, last_event_id="0"), 3))
     web.kill()
     course.open("two")
 
-    rest = list(islice(follow(front, thread_id, last_event_id=seen[-1].id), 3))
+    rest = list(islice(follow(complete, thread_id, last_event_id=seen[-1].id), 3))
 
     assert shown(seen + rest) == ONE_RUN
 
 
 def test_join_stream__redis_forgets_everything(
-    front: System, course: Course, follow: Follow
+    complete: System, course: Course, follow: Follow
 ) -> None:
-    thread_id = front.new_thread()
-    start(front, thread_id, course, hold=("two",))
-    stream = follow(front, thread_id, last_event_id="0")
+    thread_id = complete.new_thread()
+    start(complete, thread_id, course, hold=("two",))
+    stream = follow(complete, thread_id, last_event_id="0")
     seen = list(islice(stream, 3))
-    with redis.Redis.from_url(front.redis_url, protocol=2) as client:
+    with redis.Redis.from_url(complete.redis_url, protocol=2) as client:
         client.flushdb()
     course.open("two")
     seen += islice(stream, 3)
-    start(front, thread_id, course)
+    start(complete, thread_id, course)
     seen += islice(stream, 6)
 
     assert shown(seen[:6]) == shown(seen[6:]) == ONE_RUN
 
 
 def test_join_stream__a_web_process_that_is_asked_to_leave(
-    front: System, second: Second, course: Course
+    complete: System, second: Second, course: Course
 ) -> None:
     system, web = second
-    thread_id = front.new_thread()
+    thread_id = complete.new_thread()
     with system.open("GET", f"/threads/{thread_id}/stream") as response:
         web.terminate()
         with pytest.raises(IncompleteRead) as cut:

@@ -1,41 +1,21 @@
 """Two web processes, of which one is killed or asked to leave while clients stream."""
 
 import http.client
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.client import HTTPException
 from typing import Any
 
 import pytest
 
 from acceptance.course import Course
-from acceptance.system import Process, System, running, wait_for
-from trellis.dev.process import any_port
+from acceptance.system import Process, System, wait_for
 
 #: uvicorn's grace for requests under way is 4 s.
 WEB_STOP_SECONDS = 5.0
 Second = tuple[System, Process]
 
 PRESENT = "SELECT count(*) FROM presence WHERE run_id = %s"
-
-
-@pytest.fixture(scope="module")
-def front(new_system: Callable[..., System]) -> Iterator[System]:
-    """A worker, and a web process that stays."""
-    with running(new_system()) as system:
-        worker = system.start("worker")
-        system.start_web()
-        worker.wait_until_says("worker.ready")
-        yield system
-
-
-@pytest.fixture
-def second(front: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
-    """Another web process, to be lost."""
-    logs = tmp_path_factory.mktemp("second")
-    with running(replace(front, port=any_port(), logs=logs, processes=[])) as system:
-        yield system, system.start_web()
 
 
 @contextmanager
@@ -60,35 +40,35 @@ def status(system: System, run_id: str) -> str:
 
 
 def test_a_killed_web_process__takes_the_runs_of_its_clients_along(
-    front: System, second: Second, course: Course
+    complete: System, second: Second, course: Course
 ) -> None:
     system, web = second
     with streaming(system, course) as (thread_id, run_id, _):
         web.kill()
 
-    wait_for(lambda: status(front, run_id) == "interrupted", what="the end of the run")
-    error = front.get(f"/threads/{thread_id}")["error"]
+    wait_for(lambda: status(complete, run_id) == "interrupted", what="the end of the run")
+    error = complete.get(f"/threads/{thread_id}")["error"]
     assert error["message"] == "client disconnected from the run stream (on_disconnect=cancel)"
-    assert front.rows(PRESENT, run_id) == [(0,)]
+    assert complete.rows(PRESENT, run_id) == [(0,)]
 
 
 def test_a_killed_web_process__a_client_that_comes_back_keeps_its_run(
-    front: System, second: Second, course: Course
+    complete: System, second: Second, course: Course
 ) -> None:
     system, web = second
     with streaming(system, course) as (thread_id, run_id, _):
         web.kill()
 
-    with front.open("GET", f"/threads/{thread_id}/runs/{run_id}/stream") as response:
-        wait_for(lambda: front.rows(PRESENT, run_id) == [(0,)], what="nobody to be missed")
-        assert status(front, run_id) == "running"
+    with complete.open("GET", f"/threads/{thread_id}/runs/{run_id}/stream") as response:
+        wait_for(lambda: complete.rows(PRESENT, run_id) == [(0,)], what="nobody to be missed")
+        assert status(complete, run_id) == "running"
         course.open("two")
         assert b"three" in response.read()
-    assert status(front, run_id) == "success"
+    assert status(complete, run_id) == "success"
 
 
 def test_a_web_process_that_is_asked_to_leave__sends_its_clients_elsewhere(
-    front: System, second: Second, course: Course
+    complete: System, second: Second, course: Course
 ) -> None:
     system, web = second
     with streaming(system, course) as (_, run_id, response):
@@ -101,14 +81,14 @@ def test_a_web_process_that_is_asked_to_leave__sends_its_clients_elsewhere(
 
     assert b"retry:" in rest
     assert b"event: error" not in rest
-    assert front.rows(PRESENT, run_id) == [(0,)]
-    assert status(front, run_id) == "running"
+    assert complete.rows(PRESENT, run_id) == [(0,)]
+    assert status(complete, run_id) == "running"
     course.open("two")
-    wait_for(lambda: status(front, run_id) == "success", what="the run's success")
+    wait_for(lambda: status(complete, run_id) == "success", what="the run's success")
 
 
 def test_a_web_process_that_is_asked_to_leave__waiting_clients_see_that_it_is_not_the_end(
-    front: System, second: Second, course: Course
+    complete: System, second: Second, course: Course
 ) -> None:
     system, web = second
     body = {"assistant_id": "steps", "input": course.input(hold=("two",))}
