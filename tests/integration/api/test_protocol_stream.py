@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from integration.api.doubles import Listener, Worker
-from integration.api.protocol import START, Send, send
+from integration.api.protocol import START, Send, Sql, send
 from trellis.api.commands import FRAME
 from trellis.domain.http import Cors
 from trellis.domain.ids import new_id
@@ -303,6 +303,32 @@ def test_events__the_process_ends(
     client.wait_until(lambda: client.failure is not None)
     assert isinstance(client.failure, Unavailable)
     assert client.heard.endswith(b"retry: 200\r\n\r\n")
+
+
+def test_socket__hears_how_far_it_has_been_told(
+    listen: Listen,
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    send: Send,
+    sql: Sql,
+    thread_id: str,
+) -> None:
+    """Other subscriptions of the connection wait for it, also where there is nothing for this one."""
+    play(("values", {"n": 1}))
+    sql("UPDATE run SET ended_at = ended_at - interval '1 day' WHERE thread_id = :t", t=thread_id)
+    path = f"/threads/{thread_id}/stream/events"
+    client = listen(path, {"channels": ["custom"]}, is_frame=True)
+
+    def numbers() -> list[int]:
+        return [int(line) for line in client.heard.splitlines()]
+
+    client.wait_until(lambda: numbers() == [through(send("state.get"))])
+    everything = open_stream()
+    play(("values", {"n": 2}))
+    last = told(everything, 3)[-1]["seq"]
+
+    client.wait_until(lambda: numbers()[-1] >= last)
+    assert numbers() == sorted(numbers())
 
 
 @pytest.mark.parametrize(
