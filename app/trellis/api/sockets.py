@@ -20,6 +20,7 @@ from flask import Response
 from trellis import telemetry
 from trellis.api import body
 from trellis.api.bodies import AsyncBody
+from trellis.domain import places
 from trellis.errors import Invalid, Unavailable
 from trellis.stream.turns import Turns
 
@@ -40,6 +41,8 @@ _MAX_REASON_BYTES = 123
 _MAX_SUBSCRIPTIONS = 100
 #: Replayed events that are held back until their number can be told.
 _MAX_HELD = 1_000
+#: A client's subscriptions come together, or almost: so long the end of a run waits for another one, in seconds.
+_COMPANY_SECONDS = 0.25
 _SEQ = b'","seq":'
 _BAD_JSON = "Protocol commands must be valid JSON."
 _ENVELOPE = "Protocol commands must include an integer id and string method."
@@ -81,6 +84,7 @@ class _Session:
         self._pumps: dict[str, asyncio.Task[None]] = {}
         # By number over all subscriptions: clients do not wait for what comes after the end of its run.
         self._turns = Turns()
+        self._alone_at = 0.0  #: of the loop: no more subscriptions are expected
 
     async def listen(self, receive: Receive) -> None:
         """Do what the client says, one after the other, until it leaves."""
@@ -128,6 +132,7 @@ class _Session:
         subscription_id = str(uuid4())
         # Others wait for what it replays, also those that came just before it.
         self._turns.move(subscription_id, 0)
+        self._alone_at = asyncio.get_running_loop().time() + _COMPANY_SECONDS
         wanted = orjson.dumps(command.get("params") or {})
         response = await self._ask(f"{self._path}/stream/events", wanted)
         if isinstance(response.response, AsyncBody):
@@ -180,6 +185,8 @@ class _Session:
     async def _tell(self, subscription_id: str, lines: list[Line]) -> None:
         for seq, event in lines:
             if event:
+                if places.place_of_seq(seq).n == places.END:
+                    await asyncio.sleep(self._alone_at - asyncio.get_running_loop().time())
                 await self._turns.take(subscription_id, seq)
                 self._seq = max(self._seq, seq)
                 await self._send({"type": "websocket.send", "text": event.decode()})
