@@ -38,7 +38,8 @@ def shown(events: list[Any]) -> list[tuple[str, Any]]:
 
 
 def test_subscribe__and_start(dial: Dial, course: Course) -> None:
-    socket = dial()
+    thread_id = str(uuid4())
+    socket = dial(thread_id)
     subscribed = socket.subscribe("values", "lifecycle")
     assert subscribed["type"] == "success"
     assert subscribed["result"]["replayed_events"] == 0
@@ -58,7 +59,8 @@ def test_subscribe__and_start(dial: Dial, course: Course) -> None:
     ]
     seqs = [each["seq"] for each in events]
     assert seqs == sorted(set(seqs))
-    assert socket.ask("agent.getTree")["meta"] == {"applied_through_seq": seqs[-1]}
+    # What is over, whoever has been told of it.
+    assert dial(thread_id).ask("agent.getTree")["meta"]["applied_through_seq"] >= seqs[-1]
 
 
 def test_subscribe__says_how_much_it_replays(dial: Dial, course: Course) -> None:
@@ -82,6 +84,40 @@ def test_subscribe__says_how_much_it_replays(dial: Dial, course: Course) -> None
     assert reconnected["result"]["restored"] is True
     assert reconnected["result"]["missed_events"] == 1
     assert shown(second.events(1)) == [("lifecycle", "completed")]
+
+
+def test_subscribe__at_once(dial: Dial, course: Course) -> None:
+    """What the subscriptions replay, and what comes then, has one order: a client may stop at the end of a run."""
+    thread_id = str(uuid4())
+    first = dial(thread_id)
+    first.subscribe()
+    first.ask("run.start", assistant_id="steps", input=course.input())
+    while first.events(1)[0]["params"]["data"].get("event") != "completed":
+        pass
+
+    socket = dial(thread_id)
+    for n, channels in enumerate((["lifecycle", "input"], ["values"], ["updates", "tasks"]), 101):
+        params = {"channels": channels}
+        socket.send({"id": n, "method": "subscription.subscribe", "params": params})
+    replayed = events_until(socket, "completed")
+    params = {"assistant_id": "steps", "input": course.input()}
+    socket.send({"id": 104, "method": "run.start", "params": params})
+    live = events_until(socket, "completed")
+
+    for events in (replayed, live):
+        assert {each["method"] for each in events} == {"lifecycle", "values", "updates", "tasks"}
+        assert events[-1]["method"] == "lifecycle"
+    seqs = [each["seq"] for each in replayed + live]
+    assert seqs == sorted(seqs)
+
+
+def events_until(socket: Socket, last: str) -> list[Any]:
+    """All events up to an event of the lifecycle, between whatever is answered."""
+    events: list[Any] = []
+    while not events or events[-1]["params"]["data"].get("event") != last:
+        if (frame := socket.take())["type"] == "event":
+            events.append(frame)
+    return events
 
 
 def wait_until_over(dial: Dial, thread_id: str) -> None:

@@ -37,7 +37,7 @@ from trellis.errors import (
     TrellisError,
     Unavailable,
 )
-from trellis.services import commands, state
+from trellis.services import commands, feeds, state
 from trellis.services.runs import RunRow
 from trellis.stream import encoder
 
@@ -84,9 +84,14 @@ def handle(thread_id: str) -> Response:
     params = {} if sent.get("params") is None else sent["params"]
     if not isinstance(params, dict):
         raise CommandError("invalid_argument", "params must be an object.")
-    result = act(body.identifier(thread_id, "thread"), params)
-    told = {"type": "success", "id": sent["id"], "result": result}
-    return wire.raw_answer(encoder.dumps({**told, "meta": {"applied_through_seq": 0}}))
+    thread_id = body.identifier(thread_id, "thread")
+    # Clients take what comes up to there for old, questions too: it is read before the command makes a run.
+    through = feeds.settled(rt(), tenant_id(), thread_id)
+    result = act(thread_id, params)
+    # A command that was sent before made its run then: all that has happened since may be news.
+    meta = {"applied_through_seq": 0 if idempotency.is_replay() else through}
+    told = {"type": "success", "id": sent["id"], "result": result, "meta": meta}
+    return wire.raw_answer(encoder.dumps(told))
 
 
 # The commands, by method

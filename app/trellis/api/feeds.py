@@ -20,7 +20,7 @@ from trellis.domain.places import Place
 from trellis.errors import BadRequest, Invalid
 from trellis.protocol import subscriptions
 from trellis.services import feeds
-from trellis.stream import feed, sse
+from trellis.stream import feed
 from trellis.stream.claims import Attempt
 from trellis.stream.feed import Start, Told
 
@@ -54,14 +54,12 @@ def events(thread_id: str) -> Response:
     thread_id = body.identifier(thread_id, "thread")
     wanted = subscriptions.parse(_sent())
     start = feeds.start(rt(), tenant_id(), thread_id, after=wanted.after) or Start(fence=0)
-    is_socket = FRAME in request.environ
     chunks = protocol_streams.chunks(
         _told(thread_id, start),
         replace(wanted, after=start.place),
         _postgres(thread_id),
-        frame=protocol_streams.as_line if is_socket else protocol_streams.as_sse,
-        beat=protocol_streams.NOTHING if is_socket else sse.HEARTBEAT,
-        closing=protocol_streams.NOTHING if is_socket else sse.CLOSING,
+        settled=start.settled,
+        form=protocol_streams.LINES if FRAME in request.environ else protocol_streams.SSE,
     )
     return Response(AsyncBody(chunks), headers=SSE_HEADERS)
 

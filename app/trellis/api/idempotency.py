@@ -34,8 +34,13 @@ def replayed() -> None:
     g.replayed = True
 
 
+def is_replay() -> bool:
+    """Whether that was noted."""
+    return "replayed" in g
+
+
 def tell(response: Response) -> Response:
     """Say so in the response."""
-    if "replayed" in g:
+    if is_replay():
         response.headers[_REPLAYED] = "true"
     return response

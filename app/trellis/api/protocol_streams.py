@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from trellis.api.thread_streams import Postgres
 from trellis.domain import places
@@ -17,23 +18,33 @@ from trellis.stream.claims import Attempt
 from trellis.stream.entries import Beat, End, Event, Gap, Item
 from trellis.stream.feed import Told
 
-#: How a client gets an event with its number.
-Frame = Callable[[ProtocolEvent, int], bytes]
-
-#: In the place of a beat, on a connection that has beats of its own; and when what was over has been replayed.
+#: When what was over has been replayed.
 NOTHING = b""
 #: Ends for which the state says what was lost.
 _WITH_VALUES = ("success", "error")
 
 
-def as_sse(event: ProtocolEvent, seq: int) -> bytes:
-    """The event as a server-sent one."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """How a client gets the stream."""
+
+    event: Callable[[ProtocolEvent, int], bytes]  #: with its number
+    told: Callable[[int], bytes]  #: all that happened up to a number, as far as it is wanted
+    beat: bytes  #: after each silence
+    closing: bytes  #: last
+
+
+def _as_sse(event: ProtocolEvent, seq: int) -> bytes:
     return sse.event(event.method, envelope(event, seq), b"%d" % seq)
 
 
-def as_line(event: ProtocolEvent, seq: int) -> bytes:
-    """The event as a line of JSON."""
+def _as_line(event: ProtocolEvent, seq: int) -> bytes:
     return envelope(event, seq) + b"\n"
+
+
+SSE = Form(event=_as_sse, told=lambda _: NOTHING, beat=sse.HEARTBEAT, closing=sse.CLOSING)
+#: A line is an event, or just a number. The connection has beats of its own.
+LINES = Form(event=_as_line, told=lambda seq: b"%d\n" % seq, beat=NOTHING, closing=NOTHING)
 
 
 async def chunks(
@@ -41,15 +52,13 @@ async def chunks(
     wanted: Subscription,
     postgres: Postgres,
     *,
-    frame: Frame,
-    beat: bytes,
-    closing: bytes,
+    settled: Place,
+    form: Form,
 ) -> AsyncGenerator[bytes, None]:
     """
     The bytes of a thread's protocol stream. What came together is sent together.
 
-    When the runs that were over at the start have been replayed, an empty chunk follows. `beat` is sent after each
-    silence, and `closing` last.
+    When the runs that were over at the start, up to `settled`, have been replayed, an empty chunk follows.
 
     :raises Unavailable: the process shuts down.
     """
@@ -58,7 +67,11 @@ async def chunks(
     async with aclosing(told):
         async for attempt, items in told:
             if attempt is None:
-                yield beat if items else NOTHING
+                if items:
+                    yield form.beat
+                else:
+                    yield form.told(places.seq(*settled))
+                    yield NOTHING
                 continue
             if not attempt.run_id:
                 continue
@@ -66,15 +79,15 @@ async def chunks(
                 after = after if run is None else max(after, run.place)
                 run = _Run(attempt, after, postgres)
             events = [
-                frame(event, places.seq(*place))
+                form.event(event, places.seq(*place))
                 async for event, place in run.events(items)
                 if wanted.wants(event)
             ]
-            if events:
-                yield b"".join(events)
+            if said := b"".join(events) + form.told(places.seq(*run.place)):
+                yield said
             elif any(isinstance(item, Beat) for item in items):
-                yield beat
-    yield closing
+                yield form.beat
+    yield form.closing
     raise Unavailable("The server is shutting down")
 
 

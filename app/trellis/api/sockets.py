@@ -20,12 +20,16 @@ from flask import Response
 from trellis import telemetry
 from trellis.api import body
 from trellis.api.bodies import AsyncBody
+from trellis.domain import places
 from trellis.errors import Invalid, Unavailable
+from trellis.stream.turns import Turns
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 #: Sends a body to a path of the API, as whoever opened the socket.
 Ask = Callable[[str, bytes], Awaitable[Response]]
+#: An event with its number, or none: all up to the number has been told.
+Line = tuple[int, bytes]
 
 _PATH = re.compile(r"(/threads/[^/]+)/stream/events")
 #: Said before a connection is closed for what its HTTP status says.
@@ -37,6 +41,8 @@ _MAX_REASON_BYTES = 123
 _MAX_SUBSCRIPTIONS = 100
 #: Replayed events that are held back until their number can be told.
 _MAX_HELD = 1_000
+#: A client's subscriptions come together, or almost: so long the end of a run waits for another one, in seconds.
+_COMPANY_SECONDS = 0.25
 _SEQ = b'","seq":'
 _BAD_JSON = "Protocol commands must be valid JSON."
 _ENVELOPE = "Protocol commands must include an integer id and string method."
@@ -76,8 +82,9 @@ class _Session:
         self._ask = ask
         self._seq = 0  #: the highest that was sent
         self._pumps: dict[str, asyncio.Task[None]] = {}
-        # Frames of several subscriptions, each as a whole.
-        self._turn = asyncio.Lock()
+        # By number over all subscriptions: clients do not wait for what comes after the end of its run.
+        self._turns = Turns()
+        self._alone_at = 0.0  #: of the loop: no more subscriptions are expected
 
     async def listen(self, receive: Receive) -> None:
         """Do what the client says, one after the other, until it leaves."""
@@ -113,18 +120,25 @@ class _Session:
 
     async def _pass_on(self, frame: bytes) -> None:
         response = await self._ask(f"{self._path}/commands", frame)
-        await self._answer(orjson.loads(response.get_data()))
+        told = orjson.loads(response.get_data())
+        # What a command says itself is as of before it: of its run, events may have been sent since.
+        await (self._say(told) if "meta" in told else self._answer(told))
 
     async def _subscribe(self, command: Mapping[str, Any]) -> None:
         if len(self._pumps) >= _MAX_SUBSCRIPTIONS:
             told = f"A connection has {_MAX_SUBSCRIPTIONS} subscriptions at most. End one first."
             await self._answer(_error(command["id"], "invalid_argument", told))
             return
+        subscription_id = str(uuid4())
+        # Others wait for what it replays, also those that came just before it.
+        self._turns.move(subscription_id, 0)
+        self._alone_at = asyncio.get_running_loop().time() + _COMPANY_SECONDS
         wanted = orjson.dumps(command.get("params") or {})
         response = await self._ask(f"{self._path}/stream/events", wanted)
         if isinstance(response.response, AsyncBody):
-            self._start(command, response.response)
+            self._start(subscription_id, command, response.response)
             return
+        self._turns.leave(subscription_id)
         told = _detail(response)
         if command["method"] == "subscription.reconnect" and told.startswith(
             "channels is required"
@@ -132,11 +146,14 @@ class _Session:
             told = "subscription.reconnect requires a non-empty channels array."
         await self._answer(_error(command["id"], _code(response.status_code), told))
 
-    def _start(self, command: Mapping[str, Any], events: AsyncBody) -> None:
-        subscription_id = str(uuid4())
+    def _start(self, subscription_id: str, command: Mapping[str, Any], events: AsyncBody) -> None:
         pump = asyncio.create_task(self._pump(subscription_id, command, events))
         self._pumps[subscription_id] = pump
-        pump.add_done_callback(lambda _: self._pumps.pop(subscription_id, None))
+        pump.add_done_callback(lambda _: self._forget(subscription_id))
+
+    def _forget(self, subscription_id: str) -> None:
+        self._pumps.pop(subscription_id, None)
+        self._turns.leave(subscription_id)
 
     async def _pump(
         self, subscription_id: str, command: Mapping[str, Any], events: AsyncBody
@@ -146,13 +163,12 @@ class _Session:
             async with aclosing(events):
                 chunks = aiter(events.chunks)
                 held = await _until_live(chunks)
-                result = _subscribed(command["method"], subscription_id, len(held))
-                async with self._turn:
-                    await self._answer({"type": "success", "id": command["id"], "result": result})
-                    await self._tell(held)
+                replayed = sum(1 for _, event in held if event)
+                result = _subscribed(command["method"], subscription_id, replayed)
+                await self._answer({"type": "success", "id": command["id"], "result": result})
+                await self._tell(subscription_id, held)
                 async for chunk in chunks:
-                    async with self._turn:
-                        await self._tell(chunk.splitlines())
+                    await self._tell(subscription_id, _lines(chunk))
         except Unavailable as error:
             await self._leave(error.detail, _RESTART)
         except (OSError, RuntimeError):
@@ -166,11 +182,16 @@ class _Session:
             await self._say(_error(None, "unknown_error", why))
             await _close(self._send, code, why)
 
-    async def _tell(self, lines: list[bytes]) -> None:
-        for line in lines:
-            start = line.index(_SEQ) + len(_SEQ)
-            self._seq = max(self._seq, int(line[start : line.index(b",", start)]))
-            await self._send({"type": "websocket.send", "text": line.decode()})
+    async def _tell(self, subscription_id: str, lines: list[Line]) -> None:
+        for seq, event in lines:
+            if event:
+                if places.place_of_seq(seq).n == places.END:
+                    await asyncio.sleep(self._alone_at - asyncio.get_running_loop().time())
+                await self._turns.take(subscription_id, seq)
+                self._seq = max(self._seq, seq)
+                await self._send({"type": "websocket.send", "text": event.decode()})
+            else:
+                self._turns.move(subscription_id, seq + 1)
 
     async def _unsubscribe(self, command: Mapping[str, Any]) -> None:
         params = command.get("params") or {}
@@ -191,14 +212,25 @@ class _Session:
         await self._send({"type": "websocket.send", "text": orjson.dumps(told).decode()})
 
 
-async def _until_live(chunks: AsyncIterator[bytes]) -> list[bytes]:
-    """The events that were there already; of very many, the first."""
-    held: list[bytes] = []
+async def _until_live(chunks: AsyncIterator[bytes]) -> list[Line]:
+    """What was there already; of very much, the first."""
+    held: list[Line] = []
     async for chunk in chunks:
-        held += chunk.splitlines()
+        held += _lines(chunk)
         if not chunk or len(held) >= _MAX_HELD:
             break
     return held
+
+
+def _lines(chunk: bytes) -> list[Line]:
+    return [_line(line) for line in chunk.splitlines()]
+
+
+def _line(line: bytes) -> Line:
+    if line.isdigit():
+        return int(line), b""
+    start = line.index(_SEQ) + len(_SEQ)
+    return int(line[start : line.index(b",", start)]), line
 
 
 def _subscribed(method: str, subscription_id: str, replayed: int) -> dict[str, Any]:

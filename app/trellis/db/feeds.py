@@ -32,3 +32,9 @@ def attempts(
         kept_seconds=kept_seconds,
         limit=limit,
     )
+
+
+def over(tx: Tx, tenant_id: str, thread_id: str, *, limit: int) -> int:
+    """The last claim among a thread's newest runs that are over; 0 if none is."""
+    row = _row(tx, "over", tenant_id=tenant_id, thread_id=thread_id, limit=limit)
+    return 0 if row is None else int(row["fence"])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from trellis.db import access, feeds
 from trellis.db import runs as run_rows
 from trellis.db.engine import Tx
+from trellis.domain import places
 from trellis.domain.access import Condition
 from trellis.domain.places import END, START, Place
 from trellis.domain.runs import RunState
@@ -45,6 +46,18 @@ def start(rt: Runtime, tenant_id: str, thread_id: str, *, after: Place | None) -
         due = _with_change(due, fence, known=place.fence)
     fence = max([fence, *(each.fence for each in due)])
     return Start(fence=fence, place=place, due=due, after="0" if replays else "$")
+
+
+def settled(rt: Runtime, tenant_id: str, thread_id: str) -> int:
+    """
+    The sequence number that no event exceeds of the thread's runs that are over; 0 if none is.
+
+    Whatever is yet to happen has a higher one, and so have the events of a run that goes on: a client may have had
+    none of them.
+    """
+    with rt.autocommit.connect() as tx:
+        fence = feeds.over(tx, tenant_id, thread_id, limit=_NEWEST)
+    return places.seq(*Place(fence, END)) if fence else 0
 
 
 def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | None) -> Ask:

@@ -33,6 +33,12 @@ class Start:
     due: Sequence[Attempt] = ()  #: those that have begun, and are to be told
     after: str = "0"  #: from where on: "0" is from their start, "$" is from now on
 
+    @property
+    def settled(self) -> Place:
+        """Behind all runs that were over: they are told before the empty portion."""
+        live = min((each.fence for each in self.due if not each.is_over), default=self.fence + 1)
+        return Place(live - 1, places.END)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:

@@ -7,7 +7,7 @@ import { api, asked, Chat, said, show, useThread } from "./chat.jsx";
 const STORAGES = { session: true, local: () => localStorage, none: false };
 
 /** What else a page can listen to; each makes the hook ask for one more stream mode. */
-const LISTENERS = ["Update", "Custom", "Debug", "Checkpoint", "Task"];
+const LISTENERS = ["Update", "Custom", "Debug", "Checkpoint", "Task", "LangChain"];
 
 function useEvents() {
   const [events, setEvents] = useState([]);

@@ -86,12 +86,12 @@ test("two tabs: what the other one says waits its turn", async () => {
   assert.deepEqual([...one.errors, ...two.errors], []);
 });
 
-test("a page hears of updates, tasks, checkpoints and what nodes write", async () => {
+test("a page hears of updates, tasks, checkpoints, events and what nodes write", async () => {
   const window = await Window.open("classic", { listen: "yes" });
 
   await window.say("one");
 
   await window.sees("one", "Heard: one");
   await window.isBusy(false);
-  await window.hears("Checkpoint", "Custom", "Debug", "Task", "Update");
+  await window.hears("Checkpoint", "Custom", "Debug", "LangChain", "Task", "Update");
 });

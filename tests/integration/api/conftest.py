@@ -19,6 +19,7 @@ from sqlalchemy import text
 from integration.api.doubles import Listener, Worker
 from trellis.api.app import create_app
 from trellis.api.bodies import AsyncBody
+from trellis.api.commands import FRAME
 from trellis.bridge import dispatch
 from trellis.db.checkpoints import DirectBackend
 from trellis.runtime import Runtime, build
@@ -192,11 +193,15 @@ def listen(app: Flask, on_loop: OnLoop) -> Iterator[Callable[..., Listener]]:
     """Open a stream, and hang up at the end of the test."""
     listeners: list[Listener] = []
 
-    def open_stream(path: str, body: Any = None, **headers: str) -> Listener:
+    def open_stream(
+        path: str, body: Any = None, *, is_frame: bool = False, **headers: str
+    ) -> Listener:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         method = "GET" if body is None else "POST"
         with app.test_request_context(path, method=method, json=body, headers=named) as context:
             environ = context.request.environ
+        if is_frame:
+            environ[FRAME] = True
         listeners.append(Listener(dispatch(app, environ), on_loop))
         return listeners[-1]
 

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from integration.api.doubles import Listener, Worker
+from integration.api.protocol import START, Send, Sql, send
 from trellis.api.commands import FRAME
 from trellis.domain.http import Cors
 from trellis.domain.ids import new_id
@@ -19,6 +20,8 @@ from trellis.errors import Unavailable
 Run = dict[str, Any]
 Listen = Callable[..., Listener]
 ALL = ["values", "updates", "messages", "tools", "lifecycle", "input", "tasks", "custom"]
+
+__all__ = ["send"]
 
 
 @pytest.fixture
@@ -141,6 +144,62 @@ def test_events__after_each_of_them(
         assert len(rest.events) == 11 - seen
 
 
+def through(answer: Any) -> int:
+    seq = answer["meta"]["applied_through_seq"]
+    assert isinstance(seq, int)
+    return seq
+
+
+def test_events__a_command_says_what_is_old(
+    open_stream: Callable[..., Listener], play: Callable[..., str], send: Send, worker: Worker
+) -> None:
+    play(("values", {"n": 1}))
+    play(("values", {"n": 2}))
+
+    answer = send("run.start", START)
+    worker.end(worker.claim(answer["result"]["run_id"]), {})
+
+    seqs = [each["seq"] for each in told(open_stream(), 8)]
+    assert seqs[5] <= through(answer) < seqs[6]
+    # Where the client of the SDK goes on.
+    assert [each["seq"] for each in told(open_stream(since=through(answer)), 2)] == seqs[6:]
+
+
+def test_events__what_goes_on_is_not_old_for_a_command(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    begin: Callable[..., Claim],
+    send: Send,
+    worker: Worker,
+) -> None:
+    assert through(send("state.get")) == 0
+    play()
+    claim = begin(("values", {"n": 1}))
+
+    answer = send("run.start", {**START, "multitask_strategy": "enqueue"})
+    worker.end(claim, {})
+
+    seqs = [each["seq"] for each in told(open_stream(), 5)]
+    assert seqs[1] <= through(answer) < seqs[2]
+    assert through(send("state.get")) >= seqs[4]
+
+
+def test_events__nothing_is_old_for_a_command_that_was_sent_before(
+    client: FlaskClient, open_stream: Callable[..., Listener], thread_id: str, worker: Worker
+) -> None:
+    sent = {"id": 1, "method": "run.start", "params": START}
+
+    def start() -> Any:
+        path = f"/threads/{thread_id}/commands"
+        return client.post(path, json=sent, headers={"Idempotency-Key": "again"}).get_json()
+
+    first = start()
+    worker.end(worker.claim(first["result"]["run_id"]), {})
+
+    assert start() == first
+    assert through(first) == 0
+
+
 def test_events__goes_over_to_what_happens_now(
     open_stream: Callable[..., Listener], begin: Callable[..., Claim], worker: Worker
 ) -> None:
@@ -244,6 +303,32 @@ def test_events__the_process_ends(
     client.wait_until(lambda: client.failure is not None)
     assert isinstance(client.failure, Unavailable)
     assert client.heard.endswith(b"retry: 200\r\n\r\n")
+
+
+def test_socket__hears_how_far_it_has_been_told(
+    listen: Listen,
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    send: Send,
+    sql: Sql,
+    thread_id: str,
+) -> None:
+    """Other subscriptions of the connection wait for it, also where there is nothing for this one."""
+    play(("values", {"n": 1}))
+    sql("UPDATE run SET ended_at = ended_at - interval '1 day' WHERE thread_id = :t", t=thread_id)
+    path = f"/threads/{thread_id}/stream/events"
+    client = listen(path, {"channels": ["custom"]}, is_frame=True)
+
+    def numbers() -> list[int]:
+        return [int(line) for line in client.heard.splitlines()]
+
+    client.wait_until(lambda: numbers() == [through(send("state.get"))])
+    everything = open_stream()
+    play(("values", {"n": 2}))
+    last = told(everything, 3)[-1]["seq"]
+
+    client.wait_until(lambda: numbers()[-1] >= last)
+    assert numbers() == sorted(numbers())
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,14 @@ SELECT run_id::text, graph_id, fence, coalesce(ended_at < clock_timestamp() - in
         OR fence = %(since)s
         OR ended_at > clock_timestamp() - %(kept_seconds)s * interval '1 second')
  ORDER BY fence
+
+-- name: over
+-- The last claim among a thread's newest runs that are over.
+SELECT coalesce(max(fence) FILTER (WHERE ended_at IS NOT NULL), 0) AS fence
+  FROM (SELECT fence, ended_at
+          FROM run
+         WHERE thread_id = %(thread_id)s::uuid
+           AND tenant_id = %(tenant_id)s
+           AND fence > 0
+         ORDER BY seq DESC
+         LIMIT %(limit)s) AS newest
