@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -34,14 +35,18 @@ class Drain:
         self._begun = begun
         self._is_empty = threading.Event()
         self._has_left = False
+        self._asked, self._asking = os.pipe()
+        os.set_blocking(self._asking, False)
+        threading.Thread(target=self._main, name="drain", daemon=True).start()
 
     def begin(self) -> None:
-        """Begin. In a signal's handler, and any number of times: platforms send SIGTERM more than once."""
-        if self._host.draining.is_set():
-            return
-        self._host.draining.set()
-        # Logging and sending may wait for what the signal has interrupted, so they are the thread's.
-        threading.Thread(target=self._main, name="drain", daemon=True).start()
+        """
+        Begin. In a signal's handler, and any number of times: platforms send SIGTERM more than once.
+
+        It takes no lock, not even an event's: what the signal has interrupted may hold it, and would never let it go.
+        """
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._asking, b".")
 
     def wait(self) -> None:
         """Return when no run is left; the process is to end by itself now. Without SIGTERM, begin first."""
@@ -50,6 +55,8 @@ class Drain:
         self._has_left = True
 
     def _main(self) -> None:
+        os.read(self._asked, 1)
+        self._host.draining.set()
         end = time.monotonic() + self._host.settings.drain_seconds
         log().info(WORKER_DRAINING, runs=len(self._executor.attempts))
         self._begun()
