@@ -24,6 +24,7 @@ from acceptance.system import Process, System, running, wait_for
 from acceptance.workers import children
 from chaos.audit import VIOLATIONS, install, violations
 from chaos.report import Report
+from trellis.domain.runs import Ward
 
 TRIES = int(os.environ.get("TRIES", "20"))
 
@@ -85,9 +86,13 @@ def until_complete(worker: Process, processes: int) -> None:
     """Return when every process takes runs: as many are ready as were ever started, less those that left."""
 
     def complete() -> bool:
-        started = worker.said().count("worker.ready")
-        gone = worker.said().count("worker.died") + worker.said().count("worker.draining")
-        return len(children(worker)) == processes and started - gone == processes
+        said = worker.said()
+        quarantines = said.count("quarantine.begun") - len(
+            children(worker, Ward.SHARED, Ward.ALONE)
+        )
+        gone = said.count("worker.died") + said.count("worker.draining") - quarantines
+        ready = said.count("worker.ready") - gone
+        return len(children(worker)) == processes == ready
 
     wait_for(complete, what="every process")
 
