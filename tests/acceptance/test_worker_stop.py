@@ -39,7 +39,7 @@ def by_keyboard(worker: Process) -> None:
     [
         pytest.param(Process.terminate, marks=pytest.mark.long),
         pytest.param(whole_group, marks=pytest.mark.long),
-        everybody,
+        pytest.param(everybody, marks=pytest.mark.long),
         five_times,
         by_keyboard,
     ],
