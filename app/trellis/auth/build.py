@@ -12,9 +12,9 @@ from trellis.auth.builtin import BuiltIn
 from trellis.auth.cache import Cache
 from trellis.auth.keys import ApiKey
 from trellis.domain.access import DEFAULT_TENANT
-from trellis.errors import ConfigError, GraphLoadError
+from trellis.errors import ConfigError
 from trellis.graphs import loader
-from trellis.graphs.manifest import GraphSpec, Manifest
+from trellis.graphs.manifest import Manifest
 from trellis.settings import LOOPBACK, Settings
 
 _CACHE_TTL_SECONDS = 60.0
@@ -88,14 +88,7 @@ def _custom(settings: Settings, manifest: Manifest) -> Access:
     from trellis.auth.custom import Custom
 
     assert manifest.auth.path is not None
-    at = f'{manifest.path}: "auth.path"'
-    spec = GraphSpec(graph_id="auth", target=manifest.auth.path)
-    try:
-        found = loader.import_target(manifest, spec).value
-    except GraphLoadError as error:
-        raise ConfigError(f"{at}: {error.reason}") from error
-    if not isinstance(found, Auth):
-        raise ConfigError(f"{at}: {spec.variable} is no langgraph_sdk.Auth")
+    found, _ = loader.import_instance(manifest, "auth.path", manifest.auth.path, Auth)
     access = Custom(
         found,
         openapi=manifest.auth.openapi,

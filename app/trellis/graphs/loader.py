@@ -22,9 +22,12 @@ from dataclasses import dataclass
 from importlib.machinery import NamespaceLoader
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
-from trellis.errors import GraphLoadError
+from trellis.errors import ConfigError, GraphLoadError
 from trellis.graphs.manifest import GraphSpec, Manifest, apply_env
+
+T = TypeVar("T")
 
 LOOSE = "trellis_graphs"
 
@@ -45,6 +48,23 @@ def prepare(manifest: Manifest) -> None:
     """Make the user's modules importable and set the manifest's variables, behind what is there."""
     apply_env(manifest)
     _append_to_path(_folders(manifest))
+
+
+def import_instance(manifest: Manifest, key: str, target: str, kind: type[T]) -> tuple[T, str]:
+    """
+    What a key of langgraph.json names, which is to be of a class of `langgraph_sdk`; and where, for messages.
+
+    :raises ConfigError: it cannot be imported, or is something else.
+    """
+    at = f'{manifest.path}: "{key}"'
+    spec = GraphSpec(graph_id=key, target=target)
+    try:
+        found = import_target(manifest, spec).value
+    except GraphLoadError as error:
+        raise ConfigError(f"{at}: {error.reason}") from error
+    if not isinstance(found, kind):
+        raise ConfigError(f"{at}: {spec.variable} is no langgraph_sdk.{kind.__name__}")
+    return found, f"{at}: {spec.variable}"
 
 
 def import_target(manifest: Manifest, spec: GraphSpec) -> Imported:

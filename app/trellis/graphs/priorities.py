@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from trellis.errors import ConfigError, GraphLoadError
+from trellis.errors import ConfigError
 from trellis.graphs import loader
-from trellis.graphs.manifest import GraphSpec, Manifest
+from trellis.graphs.manifest import Manifest
 
 #: What the target is called in messages.
 _KEY = "priority.path"
@@ -26,14 +26,7 @@ def load(manifest: Manifest) -> Hook | None:
         return None
     from langgraph_sdk import Priority
 
-    at = f'{manifest.path}: "{_KEY}"'
-    spec = GraphSpec(graph_id=_KEY, target=manifest.priority)
-    try:
-        found = loader.import_target(manifest, spec).value
-    except GraphLoadError as error:
-        raise ConfigError(f"{at}: {error.reason}") from error
-    if not isinstance(found, Priority):
-        raise ConfigError(f"{at}: {spec.variable} is no langgraph_sdk.Priority")
+    found, at = loader.import_instance(manifest, _KEY, manifest.priority, Priority)
     if found._assign_handler is None:
-        raise ConfigError(f"{at}: {spec.variable} has no function: decorate one with @assign")
+        raise ConfigError(f"{at} has no function: decorate one with @assign")
     return found._assign_handler

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trellis.db.vault import Vault
-from trellis.errors import ConfigError, GraphLoadError
+from trellis.errors import ConfigError
 from trellis.graphs import loader
-from trellis.graphs.manifest import GraphSpec, Manifest
+from trellis.graphs.manifest import Manifest
 
 if TYPE_CHECKING:
     from langgraph_sdk import Encryption
@@ -31,14 +31,8 @@ def build(manifest: Manifest) -> Vault:
 def _load(manifest: Manifest, path: str) -> Encryption:
     from langgraph_sdk import Encryption
 
+    found, _ = loader.import_instance(manifest, "encryption.path", path, Encryption)
     at = f'{manifest.path}: "encryption.path"'
-    spec = GraphSpec(graph_id="encryption", target=path)
-    try:
-        found: Any = loader.import_target(manifest, spec).value
-    except GraphLoadError as error:
-        raise ConfigError(f"{at}: {error.reason}") from error
-    if not isinstance(found, Encryption):
-        raise ConfigError(f"{at}: {spec.variable} is no langgraph_sdk.Encryption")
     _check_pairs(at, found)
     return found
 
