@@ -79,10 +79,13 @@ def _isolate(host: Host, line: Channel, ward: Ward) -> None:
     listener = _listener(host)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: leaving.begin())
-    line.listen({RESCUE: lambda: None})
+    # Not left to the processes beside it: there may be none at the moment.
+    chores = Chores([_rescue(host)])
+    line.listen({RESCUE: lambda: chores.hasten("rescue", seconds=0)})
     log().info(QUARANTINE_BEGUN, ward=ward)
     line.say(READY)
     quarantine.work(host, executor, leaving, ward)
+    chores.close()
     listener.close()
     close(host)
 
@@ -180,12 +183,7 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
         Chore("dispatch", 1.0, dispatch),
         Chore("isolate", 1.0, isolate),
         # A run that was brought back is due after its pause: look again then.
-        Chore(
-            "rescue",
-            2.0,
-            lambda: rescuer.rescue(host.engine),
-            then=("dispatch", rescuer.BACKOFF_SECONDS),
-        ),
+        _rescue(host, then=("dispatch", rescuer.BACKOFF_SECONDS)),
         # More than one look's worth may be due: at once again, until nothing is.
         Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
         Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer)),
@@ -204,6 +202,10 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
             then=("prune store", 0.1),
         ),
     ]
+
+
+def _rescue(host: Host, then: tuple[str, float] | None = None) -> Chore:
+    return Chore("rescue", 2.0, lambda: rescuer.rescue(host.engine), then)
 
 
 def _sweep_seconds(host: Host) -> float:
