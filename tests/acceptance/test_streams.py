@@ -64,6 +64,21 @@ def test_messages_tuple(client: Any, thread_id: str) -> None:
     assert metadata["ls_provider"]
 
 
+def test_messages_tuple__of_a_model_that_never_waits(
+    client: Any, thread_id: str, course: Course
+) -> None:
+    """It has the event loop of its process, but not for itself alone."""
+    parts = client.runs.stream(
+        thread_id, "breathless", input={**HI, **course.input()}, stream_mode="messages-tuple"
+    )
+
+    assert next(parts).event == "metadata"
+    assert next(parts).data[0]["content"] == "hear"
+    course.open("heard")
+
+    assert [part.data[0]["content"] for part in parts][:3] == [" me", " out", " now"]
+
+
 def test_messages(client: Any, thread_id: str) -> None:
     parts = list(client.runs.stream(thread_id, "chat", input=HI, stream_mode="messages"))
 

@@ -28,6 +28,7 @@ from trellis.domain.users import User
 from trellis.errors import UnknownInterruptError
 from trellis.graphs.commands import command_of
 from trellis_workers import lifecycle, modes, outcome, protocol
+from trellis_workers.first_words import FirstWords, Flush
 
 Graph = Pregel[Any, Any, Any, Any]
 
@@ -117,11 +118,13 @@ async def drive(
     send: modes.Emit,
     seen: Callable[[Any], None],
     control: RunControl,
+    flush: Flush,
 ) -> Driven:
     """
     Run the graph to its end or its next pause; `seen` is told the state after each step. Raises what it raises.
 
-    `head` is the thread's newest checkpoint, as it was when the run was claimed.
+    `head` is the thread's newest checkpoint, as it was when the run was claimed. `flush` waits, not for long, until
+    what was sent is out.
     """
     kwargs, config = run.kwargs, config_of(run, head)
     if kwargs.get("strict_resume") and not continues(run):
@@ -134,7 +137,7 @@ async def drive(
     values: Any = _NOTHING
     paused = False
     try:
-        async for namespace, mode, payload in _chunks(graph, run, config, control):
+        async for namespace, mode, payload in _chunks(graph, run, config, control, flush):
             modes.forward(translator.events(namespace, mode, payload), send)
             if mode == "values" and not namespace:
                 values = payload
@@ -167,14 +170,18 @@ async def _check_answers(graph: Graph, config: dict[str, Any], command: Mapping[
 _NOTHING = object()
 
 
-async def _chunks(graph: Graph, run: Claimed, config: dict[str, Any], control: RunControl) -> Any:
+async def _chunks(
+    graph: Graph, run: Claimed, config: dict[str, Any], control: RunControl, flush: Flush
+) -> Any:
     kwargs = run.kwargs
     asked, subgraphs = kwargs["stream_mode"], kwargs["subgraphs"]
     if modes.is_watched(asked, subgraphs=subgraphs):
         config = lifecycle.watched(config)
+    native = modes.native_modes(asked, subgraphs=subgraphs)
+    if "messages" in native:
+        config = {**config, "callbacks": [FirstWords(flush)]}
     asks = continues(run) and _answers_by_id(run)
     answered = await cast("Saver", graph.checkpointer).answered() if asks else ()
-    native = modes.native_modes(asked, subgraphs=subgraphs)
     speaks_v2 = protocol.is_asked(config)
     if speaks_v2:
         extensions, config = protocol.Extensions(graph), protocol.streaming(config)

@@ -44,6 +44,8 @@ from trellis_workers.resumption import ResumptionSaver
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
+#: How long a model may be held up until its first word is out, in seconds.
+_FLUSH_SECONDS = 0.25
 
 
 def _future() -> asyncio.Future[None]:
@@ -327,6 +329,7 @@ class Executor:
                     send=send,
                     seen=attempt.see,
                     control=attempt.control,
+                    flush=partial(events.flush, _FLUSH_SECONDS),
                 )
             except asyncio.CancelledError:
                 if attempt.control.drain_requested and attempt.action is None:

@@ -3,11 +3,13 @@
 import asyncio
 import operator
 import os
+import time
 from pathlib import Path
 from typing import Annotated, TypedDict
 
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.stream import StreamChannel, StreamTransformer
@@ -91,6 +93,33 @@ class Letters(StreamTransformer):
 
 counted = StateGraph(MessagesState).add_node(answer).add_edge(START, "answer")
 counted = counted.compile(transformers=[Letters])
+
+
+class Breathless(FakeListChatModel):
+    """Speaks without ever giving the event loop a turn, and falls silent until the test has heard it."""
+
+    folder: str = ""
+
+    async def _astream(self, *_, **__):
+        for word in ("hear", " me", " out", " now"):
+            yield ChatGenerationChunk(message=AIMessageChunk(word))
+        end = time.monotonic() + 10
+        while not (Path(self.folder) / "heard").exists():
+            if time.monotonic() > end:
+                raise TimeoutError("nobody heard it")
+            time.sleep(0.005)
+
+
+class Speech(MessagesState, total=False):
+    folder: str
+
+
+async def speak(state: Speech):
+    model = Breathless(responses=[], folder=state["folder"])
+    return {"messages": [await model.ainvoke(state["messages"])]}
+
+
+breathless = StateGraph(Speech).add_node(speak).add_edge(START, "speak").compile()
 
 
 class Talk(TypedDict, total=False):
