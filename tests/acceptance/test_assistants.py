@@ -52,6 +52,16 @@ def test_search__of_a_graph(client: Any) -> None:
     assert [assistant["assistant_id"] for assistant in found] == [default_id("hitl")]
 
 
+def test_get_schemas__of_a_broken_graph_say_why(server: System) -> None:
+    """And it keeps no other graph from being told of."""
+    path = f"/assistants/{default_id('chat')}/schemas"
+    wait_for(lambda: server.request("GET", path).status == 200, what="a graph that comes later")
+
+    refused = server.request("GET", f"/assistants/{default_id('broken')}/schemas")
+
+    assert "no such graph: \ufffd, \ufffd (broken.py:3)" in refused.json()["detail"]
+
+
 def test_get_schemas(client: Any, server: System) -> None:
     # The worker tells what graphs look like; it may still be at it.
     path = f"/assistants/{default_id('hitl')}/schemas"

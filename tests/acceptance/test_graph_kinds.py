@@ -76,7 +76,7 @@ def test_run__broken_graph_says_where(client: Any, thread_id: str) -> None:
     assert answer["__error__"]["error"] == "GraphLoadError"
     assert "'broken'" in answer["__error__"]["message"]
     assert "broken.py:3" in answer["__error__"]["message"]
-    assert "KeyError: 'no such graph'" in answer["__error__"]["message"]
+    assert "RuntimeError: no such graph: \ufffd, \ufffd" in answer["__error__"]["message"]
     assert client.threads.get(thread_id)["status"] == "error"
 
 

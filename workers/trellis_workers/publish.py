@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from sqlalchemy import Engine
+
 from trellis.db import graphs as rows
+from trellis.db.patience import patiently
 from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import GraphLoadError
 from trellis.graphs import schemas
+from trellis.graphs.manifest import GraphSpec
 from trellis.telemetry import GRAPH_FAILED, log
 from trellis_workers.host import Host
+
+#: How long a database may be out of reach.
+_PATIENCE_SECONDS = 600.0
 
 
 def publish(host: Host, failed: Sequence[GraphLoadError]) -> None:
@@ -22,8 +29,21 @@ def publish(host: Host, failed: Sequence[GraphLoadError]) -> None:
         info, failure = (
             (None, errors[graph_id].reason) if graph_id in errors else _info(host, graph_id)
         )
-        with host.engine.begin() as tx:
-            rows.publish(tx, graph_id, description=spec.description, info=info, load_error=failure)
+        record(host.engine, spec, info, failure)
+
+
+def record(
+    engine: Engine, spec: GraphSpec, info: dict[str, object] | None, failure: str | None
+) -> None:
+    """Write what a graph looks like. A database out of reach is waited for: nothing else would tell of this graph."""
+
+    def write() -> None:
+        with engine.begin() as tx:
+            rows.publish(
+                tx, spec.graph_id, description=spec.description, info=info, load_error=failure
+            )
+
+    patiently(write, seconds=_PATIENCE_SECONDS)
 
 
 def _info(host: Host, graph_id: str) -> tuple[dict[str, object] | None, str | None]:

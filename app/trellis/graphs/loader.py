@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from trellis.domain.failures import storable
 from trellis.errors import ConfigError, GraphLoadError
 from trellis.graphs.manifest import GraphSpec, Manifest, apply_env
 
@@ -97,6 +98,10 @@ def module_file(manifest: Manifest, name: str) -> Path | None:
 
 def explain(manifest: Manifest, error: BaseException, *, at: str | None = None) -> str:
     """Tell what was raised, and where in the user's code; `at` is the place if none of it was running."""
+    return storable(_explain(manifest, error, at))
+
+
+def _explain(manifest: Manifest, error: BaseException, at: str | None) -> str:
     if isinstance(error, _Explained):
         return str(error)
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():

@@ -1,3 +1,3 @@
-"""A graph that fails to import, at line 3."""
+"""A graph that fails to import, at line 3, with what no database can store."""
 
-graph = {}["no such graph"]
+raise RuntimeError("no such graph: \x00, \ud800")
