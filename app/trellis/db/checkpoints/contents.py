@@ -144,7 +144,7 @@ class Contents:
         # The edge to the operator's code.
         except Exception as error:
             log().warning(CHECKPOINTER_FAILED, method=method, exc_info=error)
-            raise CheckpointerFailed(f"raised {type(error).__name__} in {method}") from error
+            raise CheckpointerFailed(_reason(method, error)) from error
 
     async def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something on the checkpointer's loop, from any other."""
@@ -189,6 +189,13 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
     serde = serializer()
     return {channel: to_plain(*serde.dumps_typed(value)) for channel, value in values.items()}
+
+
+def _reason(method: str, error: Exception) -> str:
+    if isinstance(error, TypeError | ValueError):
+        # Of what it was given, as a rule: a value that cannot be serialised.
+        return f"refuses this in {method}: {type(error).__name__}: {error}"
+    return f"raised {type(error).__name__} in {method}"
 
 
 def _told(key: Key) -> str:
