@@ -12,6 +12,7 @@ All calls are made on the loop that the checkpointer was opened on.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -63,7 +64,9 @@ class Contents:
         :raises CheckpointerFailed: it has lost them, or failed.
         """
         found = await self.on_loop(self.get(key))
-        values = found.checkpoint["channel_values"] if found else {}
+        if found is None:
+            raise CheckpointerFailed(f"has lost {_told(key)}")
+        values = found.checkpoint["channel_values"]
         if missing := [channel for channel in held if channel not in values]:
             raise CheckpointerFailed(f"has lost {', '.join(missing)} of {_told(key)}")
         return {channel: values[channel] for channel in held}
@@ -143,7 +146,9 @@ class Contents:
             return await getattr(self._saver, method)(*args)
         # The edge to the operator's code.
         except Exception as error:
-            log().warning(CHECKPOINTER_FAILED, method=method, exc_info=error)
+            # Text: what renders exceptions with colours and locals takes seconds, in which the loop would stand.
+            stack = "".join(traceback.format_exception(error))
+            log().warning(CHECKPOINTER_FAILED, method=method, stack=stack)
             raise CheckpointerFailed(_reason(method, error)) from error
 
     async def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
