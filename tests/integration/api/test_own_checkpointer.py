@@ -132,6 +132,22 @@ def test_copy__that_fails_makes_no_thread(
     assert sql(LEFT) == 1
 
 
+def test_update__that_the_checkpointer_refuses(
+    client: FlaskClient, kept: str, mine: Mine, sql: Sql
+) -> None:
+    def told(thread_id: str) -> None:
+        raise ValueError("nasty: \x00 and \ud800")
+
+    mine.told = told
+    body = {"values": {"value": "w"}, "as_node": "__start__"}
+
+    answer = client.post(f"/threads/{kept}/state", json=body)
+
+    assert answer.status_code == 502
+    assert "refuses this in aput: ValueError: nasty" in answer.get_json()["detail"]
+    assert values(client, kept)["value"] == "v"
+
+
 def test_copy__of_a_thread_that_changes_all_the_time(
     client: FlaskClient, kept: str, mine: Mine, sql: Sql
 ) -> None:

@@ -19,7 +19,7 @@ This package can be imported without langgraph; `saver`, `own`, `asked` and `gro
 
 from trellis.db.checkpoints.backend import Backend, DirectBackend, StagedBackend
 from trellis.db.checkpoints.cache import Cache
-from trellis.db.checkpoints.contents import Contents, contents_of
+from trellis.db.checkpoints.contents import Contents
 from trellis.db.checkpoints.leftovers import leave_threads
 from trellis.db.checkpoints.load import Key, Stored, load
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert, sealed
@@ -47,7 +47,6 @@ __all__ = [
     "State",
     "Stored",
     "WriteRow",
-    "contents_of",
     "copy_thread",
     "delete_for_runs",
     "delete_threads",

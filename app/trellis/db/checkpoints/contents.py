@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine
 
 from trellis.db.checkpoints.load import HELD, Key, Stored
 from trellis.db.plain import to_plain
+from trellis.domain.failures import describe, storable
 from trellis.errors import CheckpointerFailed
 from trellis.telemetry import CHECKPOINTER_FAILED, log
 
@@ -77,7 +78,7 @@ class Contents:
             "aget_tuple", {"configurable": key._asdict()}
         )
         if found is not None and found.checkpoint["id"] != key.checkpoint_id:
-            raise CheckpointerFailed(f"gave {found.checkpoint['id']} when asked for {_told(key)}")
+            raise CheckpointerFailed(f"gave {found.checkpoint['id']!r} when asked for {_told(key)}")
         return found
 
     def plain_values(self, stored: Sequence[Stored | None]) -> list[Stored | None]:
@@ -147,7 +148,7 @@ class Contents:
         # The edge to the operator's code.
         except Exception as error:
             # Text: what renders exceptions with colours and locals takes seconds, in which the loop would stand.
-            stack = "".join(traceback.format_exception(error))
+            stack = storable("".join(traceback.format_exception(error)))
             log().warning(CHECKPOINTER_FAILED, method=method, stack=stack)
             raise CheckpointerFailed(_reason(method, error)) from error
 
@@ -197,10 +198,11 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reason(method: str, error: Exception) -> str:
+    told = describe(error)
     if isinstance(error, TypeError | ValueError):
         # Of what it was given, as a rule: a value that cannot be serialised.
-        return f"refuses this in {method}: {type(error).__name__}: {error}"
-    return f"raised {type(error).__name__} in {method}"
+        return f"refuses this in {method}: {told['error']}: {told['message']}"
+    return f"raised {told['error']} in {method}"
 
 
 def _told(key: Key) -> str:
