@@ -13,7 +13,7 @@ from langgraph_sdk import get_sync_client
 from langgraph_sdk.client import SyncLangGraphClient
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, System, running, wait_for
+from acceptance.system import ANSWER_SECONDS, READY_SECONDS, System, running, wait_for
 
 PROJECT = Path(__file__).with_name("keeping")
 
@@ -254,13 +254,13 @@ def test_crash__the_next_attempt_goes_on(
     keeping.start_worker()
     keeping.end_leases()
 
-    values = client.runs.join(thread_id, run["run_id"])
+    wait_for(
+        lambda: client.runs.get(thread_id, run["run_id"])["status"] == "success",
+        seconds=2 * READY_SECONDS,
+        what="the next attempt to end",
+    )
+    values = client.threads.get(thread_id)["values"]
     assert values["log"] == ["one", "two", "three"]
     assert course.journal() == [">one", "<one", ">two", ">two", "<two", ">three", "<three"]
-    assert [each["metadata"]["step"] for each in client.threads.get_history(thread_id)] == [
-        3,
-        2,
-        1,
-        0,
-        -1,
-    ]
+    history = client.threads.get_history(thread_id)
+    assert [each["metadata"]["step"] for each in history] == [3, 2, 1, 0, -1]
