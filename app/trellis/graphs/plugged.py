@@ -114,12 +114,12 @@ def _checked(socket: Socket[T], thing: Any) -> T:
     kind = socket.kind
     if not isinstance(thing, kind):
         raise TypeError(f"it gave {type(thing).__name__}, which is no {kind.__name__}")
-    if missing := [name for name in socket.needs if not has(thing, name, kind=kind)]:
+    if missing := [name for name in socket.needs if not _has(thing, name, kind=kind)]:
         raise TypeError(f"{type(thing).__name__} lacks {', '.join(missing)}")
     return cast("T", thing)
 
 
-def has(thing: object, method: str, *, kind: type) -> bool:
+def _has(thing: object, method: str, *, kind: type) -> bool:
     """Whether a thing has a method of its own, not the one of its kind, which only raises."""
     return getattr(type(thing), method) is not getattr(kind, method)
 
