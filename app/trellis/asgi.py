@@ -18,7 +18,7 @@ from trellis.api.app import create_app
 from trellis.auth.build import check_exposure
 from trellis.bridge import Bridge
 from trellis.errors import ConfigError
-from trellis.graphs import own_store
+from trellis.graphs import plugs
 from trellis.runtime import Runtime
 from trellis.services import assistants
 from trellis.settings import Settings, load
@@ -48,7 +48,7 @@ def create(rt: Runtime) -> Site:
         rt.reader = Reader(rt.settings.redis_url, prefix=rt.settings.redis_key_prefix)
         greeting = asyncio.create_task(_ensure_assistants(rt))
         try:
-            async with _own_store(rt), site.lifespan():
+            async with _plugged(rt), site.lifespan():
                 yield
         except ConfigError as error:
             # uvicorn would say it at a level that is switched off.
@@ -81,19 +81,16 @@ def create(rt: Runtime) -> Site:
 
 
 @asynccontextmanager
-async def _own_store(rt: Runtime) -> AsyncIterator[None]:
-    """Keep the operator's own store open. :raises ConfigError: it does not open."""
-    if rt.manifest.store.path is not None:
+async def _plugged(rt: Runtime) -> AsyncIterator[None]:
+    """Keep the operator's own store and checkpointer open. :raises ConfigError: one does not open."""
+    if rt.manifest.has_plugs:
         rt.before_user_code()
-    opened = await own_store.open_(rt.manifest)
-    if opened is None:
-        yield
-        return
-    rt.own_store = opened.store
+    found = await plugs.open_(rt.manifest)
+    rt.plug_in(found)
     try:
         yield
     finally:
-        await opened.close()
+        await found.close()
 
 
 async def _ensure_assistants(rt: Runtime) -> None:

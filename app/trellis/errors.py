@@ -9,8 +9,10 @@ TrellisError
 ├── Conflict              409
 ├── EmbeddingFailed       502  the store's embedding function failed; nothing was written
 ├── StoreFailed           502  the operator's own store failed
+├── CheckpointerFailed    502  the operator's own checkpointer failed
 ├── EncryptionFailed      502  an encryption handler of the operator's failed
 ├── CommandError          200  a command of protocol v2 that the protocol refuses with a code of its own
+├── NotCounted            501  only the operator's own checkpointer knows
 ├── Unavailable           503  a dependency is down; nothing was written
 ├── Undecipherable        500  what is stored was encrypted with another key, or was changed
 ├── ConfigError                the process cannot start
@@ -91,6 +93,15 @@ class StoreFailed(TrellisError):
         super().__init__(f"The store {how}. The server's log says more.")
 
 
+class CheckpointerFailed(TrellisError):
+    """The operator's own checkpointer failed. What it has kept by then does not count."""
+
+    status = 502
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The checkpointer {how}. The server's log says more.")
+
+
 class EncryptionFailed(TrellisError):
     """A handler of `encryption.path` failed. What was to be written was not written."""
 
@@ -108,6 +119,12 @@ class CommandError(TrellisError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NotCounted(TrellisError):
+    """Only the operator's own checkpointer could tell."""
+
+    status = 501
 
 
 class Unavailable(TrellisError):

@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from trellis.domain.access import Principal, caller
+from trellis.graphs.plugs import Plugs
 
 if TYPE_CHECKING:
-    from langgraph.store.base import BaseStore
-
     from trellis.settings import Settings
     from trellis.site import Site
 
@@ -38,7 +37,7 @@ class OnDemand:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.own_store: BaseStore | None = None
+        self.plugs = Plugs()
         self._lock = asyncio.Lock()
         self._site: Site | None = None
         self._stack = AsyncExitStack()
@@ -59,7 +58,7 @@ class OnDemand:
 
         rt = runtime.build(self._settings, access=Open())
         rt.loop = loop
-        rt.own_store = self.own_store
+        rt.plug_in(self.plugs)
         rt.reader = Reader(self._settings.redis_url, prefix=self._settings.redis_key_prefix)
         flask = create_app(rt)
         bridge = Bridge(

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from trellis.auth.access import Access
 from trellis.auth.build import build as build_access
+from trellis.db.checkpoints.contents import Contents, equipped
 from trellis.db.engine import new_engine
 from trellis.db.queries import Preparing
 from trellis.db.vault import Vault, vault_of
@@ -23,6 +24,7 @@ from trellis.domain.access import DEFAULT_TENANT
 from trellis.errors import Unavailable
 from trellis.graphs import priorities, vault
 from trellis.graphs.manifest import Manifest, load
+from trellis.graphs.plugs import Plugs
 from trellis.graphs.priorities import Hook
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
@@ -66,6 +68,7 @@ class Runtime:
     loop: asyncio.AbstractEventLoop | None = None
     cache: Cache | None = None  #: behind `langgraph_sdk.cache`
     own_store: BaseStore | None = None  #: what `store.path` names, opened on the loop
+    contents: Contents | None = None  #: behind what `checkpointer.path` names
     #: Those that have their default assistants: the first one gets them when the process starts.
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
     #: Called before the first graph is imported here: it may hold clients of this very process.
@@ -94,6 +97,13 @@ class Runtime:
             work.close()
             raise Unavailable("The server is starting. Try again.")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    def plug_in(self, plugs: Plugs) -> None:
+        """Use what the operator has plugged in, which was opened on the process's loop."""
+        assert self.loop is not None
+        self.own_store = plugs.store.value if plugs.store else None
+        if self.contents is not None and plugs.checkpointer is not None:
+            self.contents.open(plugs.checkpointer.value, self.loop)
 
     def offer_cache(self) -> None:
         """Have `langgraph_sdk.cache` work in this process, before user code asks for it."""
@@ -143,6 +153,11 @@ class Runtime:
         self.redis.close()
 
 
+def new_contents(manifest: Manifest) -> Contents | None:
+    """What stands for the operator's own checkpointer until it is open. None: there is none."""
+    return None if manifest.checkpointer.path is None else Contents()
+
+
 def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     """
     Build the runtime; with the access that the settings ask for, unless one is given. Connects to nothing: a database that is down must not keep the process from starting.
@@ -151,12 +166,14 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     """
     client = connect(settings.redis_url, max_connections=settings.web_threads + 8)
     manifest = load(settings.config_path)
+    contents = new_contents(manifest)
     connections = new_engine(
         settings.database_url,
         pool_size=settings.database_pool_size,
         autocommit=True,
         vault=vault.build(manifest),
     )
+    connections = equipped(connections, contents)
     engine = connections.execution_options(isolation_level="READ COMMITTED")
     return Runtime(
         settings=settings,
@@ -168,4 +185,5 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
         announcer=Announcer(client, key_prefix=settings.redis_key_prefix),
         signals=Signals(client, key_prefix=settings.redis_key_prefix),
         presence=Presence(engine),
+        contents=contents,
     )

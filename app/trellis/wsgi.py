@@ -14,7 +14,7 @@ from trellis.api.bodies import AsyncBody
 from trellis.auth.build import check_exposure
 from trellis.bridge import dispatch
 from trellis.errors import ConfigError
-from trellis.graphs import own_store
+from trellis.graphs import plugs
 from trellis.services import assistants
 from trellis.settings import load
 from trellis.stream.reader import Reader
@@ -34,7 +34,7 @@ class Application:
         if rt.manifest.http.app or rt.manifest.http.mount_prefix:
             raise ConfigError('"http.app" and "http.mount_prefix" need ASGI: use `trellis web`')
         rt.before_user_code = rt.offer_cache
-        if not rt.access.is_open or rt.manifest.store.path is not None:
+        if not rt.access.is_open or rt.manifest.has_plugs:
             rt.before_user_code()
         _ = rt.priority
         self._rt = rt
@@ -44,9 +44,8 @@ class Application:
         self._reader = rt.reader = self._wait(
             _new_reader(settings.redis_url, settings.redis_key_prefix)
         )
-        self._own_store = self._wait(own_store.open_(rt.manifest))
-        if self._own_store is not None:
-            rt.own_store = self._own_store.store
+        self._plugs = self._wait(plugs.open_(rt.manifest))
+        rt.plug_in(self._plugs)
         assistants.ensure_defaults(rt)
         self._flask = create_app(rt)
         atexit.register(self.close)
@@ -66,8 +65,7 @@ class Application:
         """End the streams, and give connections back."""
         atexit.unregister(self.close)
         self._wait(self._reader.close())
-        if self._own_store is not None:
-            self._wait(self._own_store.close())
+        self._wait(self._plugs.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

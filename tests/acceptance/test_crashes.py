@@ -13,11 +13,13 @@ import pytest
 
 from acceptance.course import Course
 from acceptance.crashes import Case, Workers, workers
-from acceptance.system import System
+from acceptance.system import System, running
 
 Start = Callable[[Case], dict[str, Any]]
 
 AT_THE_END = -1
+
+KEEPING = Path(__file__).with_name("keeping") / "langgraph.json"
 
 SEEDS = int(os.environ.get("SEEDS", "1"))
 
@@ -26,6 +28,21 @@ SEEDS = int(os.environ.get("SEEDS", "1"))
 def crew(front: System) -> Iterator[Workers]:
     with workers(front) as crew:
         yield crew
+
+
+@pytest.fixture(scope="module")
+def own_crew(
+    new_system: Callable[..., System], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workers]:
+    """Their system has a checkpointer of the operator's own."""
+    env = {
+        "TRELLIS_CONFIG": str(KEEPING),
+        "CHECKPOINTS_FILE": str(tmp_path_factory.mktemp("checkpoints") / "kept.sqlite"),
+    }
+    with running(new_system(env=env)) as system:
+        system.start_web()
+        with workers(system) as crew:
+            yield crew
 
 
 def plain(case: Case) -> dict[str, Any]:
@@ -179,6 +196,17 @@ KINDS: list[tuple[str, Start]] = [
 ]
 
 
+#: With a checkpointer of the operator's own.
+OWN_KINDS: list[tuple[str, Start]] = [
+    ("two_below", resume),
+    ("line", plain),
+    ("stateful", second_turn),
+    ("nested", fork),
+    ("two_in_one", resume),
+    ("one_question", fork_and_answer),
+]
+
+
 def points(commits: int) -> list[int]:
     """Before which commits to kill: in a long test all of them; else one that is always the same, and the end's."""
     some = [*range(2, commits)] if SEEDS > 1 else [random.Random(commits).randint(2, commits)]
@@ -195,8 +223,30 @@ def cases() -> Iterator[Any]:
             yield pytest.param(graph, start, durability, id=name, marks=marks)
 
 
+def own_cases() -> Iterator[Any]:
+    """Some kinds with every durability; in a short test the first of them, each with another."""
+    for n, (graph, start) in enumerate(OWN_KINDS):
+        for m, durability in enumerate(("async", "sync", "exit")):
+            marks = () if m == n else pytest.mark.long
+            name = f"{graph}-{start.__name__}-{durability}"
+            yield pytest.param(graph, start, durability, id=name, marks=marks)
+
+
 @pytest.mark.parametrize(("graph", "start", "durability"), list(cases()))
 def test_a_crash(crew: Workers, tmp_path: Path, graph: str, start: Start, durability: str) -> None:
+    check(crew, tmp_path, graph, start, durability)
+
+
+@pytest.mark.parametrize(("graph", "start", "durability"), list(own_cases()))
+def test_a_crash__with_a_checkpointer_of_the_operators_own(
+    own_crew: Workers, tmp_path: Path, graph: str, start: Start, durability: str
+) -> None:
+    check(own_crew, tmp_path, graph, start, durability)
+
+
+def check(crew: Workers, tmp_path: Path, graph: str, start: Start, durability: str) -> None:
+    """Whatever commit the process is killed before, everything ends as if it had not been."""
+
     def new(name: str) -> Case:
         folder = tmp_path / name
         folder.mkdir()

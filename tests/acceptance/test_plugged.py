@@ -64,7 +64,7 @@ def test_store__lives_as_long_as_the_processes(
         assert said == ["the store opens", "the store closes"], process.said()
 
 
-@pytest.mark.parametrize("key", ["store", "priority"])
+@pytest.mark.parametrize("key", ["checkpointer", "store", "priority"])
 def test_what_cannot_be_plugged_in_stops_the_start(
     new_system: Callable[..., System], key: str
 ) -> None:

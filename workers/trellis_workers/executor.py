@@ -40,7 +40,7 @@ from trellis.telemetry import (
 )
 from trellis_workers import driver, outcome, protocol
 from trellis_workers.host import Host
-from trellis_workers.resumption import ResumptionSaver
+from trellis_workers.resumption import ResumptionSaver, new_own_saver
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
@@ -345,16 +345,19 @@ class Executor:
         if serde is None:
             serde = serializer(state_types(graph) | host.registry.trusted)
             host.serdes[run.graph_id] = serde
-        new: Callable[..., Saver] = partial(Saver, claim=run.claim)
-        if driver.continues(run):
-            new = partial(ResumptionSaver, run=run)
-        return new(
+        return self._new_saver(run)(
             FencedBackend(host.writer, run.claim),
             serde=serde,
             cache=host.cache,
             durability=run.kwargs["durability"],
             preloaded={Key(run.claim.thread_id, "", None): taken.latest},
         )
+
+    def _new_saver(self, run: Claimed) -> Callable[..., Saver]:
+        contents, continues = self._host.rt.contents, driver.continues(run)
+        if contents is not None:
+            return new_own_saver(run, contents, continues=continues)
+        return partial(ResumptionSaver, run=run) if continues else partial(Saver, claim=run.claim)
 
     async def _finish(
         self, attempt: Attempt, driven: driver.Driven, *, seconds: float

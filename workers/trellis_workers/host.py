@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from trellis import loopback
 from trellis.auth.access import Open
 from trellis.db.checkpoints import Cache
+from trellis.db.checkpoints.contents import equipped
 from trellis.db.engine import new_engine
 from trellis.db.store import Guard, PostgresStore, ttl_config
 from trellis.db.vectors import Index
@@ -26,19 +27,20 @@ from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.runs import Lease
 from trellis.domain.store import check_tenant
-from trellis.graphs import embeddings, own_store
+from trellis.graphs import embeddings, plugs
 from trellis.graphs.manifest import Manifest, load
-from trellis.graphs.own_store import Opened
+from trellis.graphs.plugs import Plugs
 from trellis.graphs.registry import Registry
 from trellis.graphs.vault import build as build_vault
 from trellis.loopback import OnDemand
-from trellis.runtime import Runtime
+from trellis.runtime import Runtime, new_contents
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
 from trellis.stream.writer import EventWriter, Limits
 from trellis.telemetry import LOOP_BLOCKED, log
 from trellis_workers.lease import Keeper
 from trellis_workers.maintenance.deliverer import Deliverer
+from trellis_workers.maintenance.remover import Remover
 
 T = TypeVar("T")
 
@@ -70,7 +72,8 @@ class Host:
     deliverer: Deliverer
     loop: asyncio.AbstractEventLoop
     owner: str
-    opened: Opened | None  #: the operator's own store
+    plugs: Plugs
+    remover: Remover | None  #: None: values are in Postgres
     serdes: dict[str, Any] = field(default_factory=dict)
     draining: threading.Event = field(default_factory=threading.Event)
 
@@ -106,7 +109,10 @@ def build(settings: Settings, *, owner: str) -> Host:
     loopback.connect(api := OnDemand(settings))
     manifest = load(settings.config_path)
     vault = build_vault(manifest)
+    contents = new_contents(manifest)
     engine = new_engine(settings.database_url, pool_size=settings.database_pool_size, vault=vault)
+    engine = equipped(engine, contents)
+    writes = equipped(new_engine(settings.database_url, pool_size=1, vault=vault), contents)
     lease = Lease()
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
@@ -122,10 +128,11 @@ def build(settings: Settings, *, owner: str) -> Host:
         signals=Signals(redis, key_prefix=settings.redis_key_prefix),
         presence=Presence(engine),
         loop=loop,
+        contents=contents,
     )
     rt.offer_cache()
-    opened = _on(loop, own_store.open_(manifest))
-    rt.own_store = api.own_store = opened.store if opened else None
+    api.plugs = _on(loop, plugs.open_(manifest))
+    rt.plug_in(api.plugs)
     return Host(
         rt=rt,
         settings=settings,
@@ -133,7 +140,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         registry=Registry(manifest),
         engine=engine,
         # Its own connections each: a writer in trouble must not cost a lease, nor the other way round.
-        writer=Writer(new_engine(settings.database_url, pool_size=1, vault=vault), cache=cache),
+        writer=Writer(writes, cache=cache),
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
         loopback=api,
@@ -146,7 +153,8 @@ def build(settings: Settings, *, owner: str) -> Host:
         deliverer=Deliverer(engine, replace(manifest.webhooks, secrets=settings.webhook_secrets)),
         loop=loop,
         owner=owner,
-        opened=opened,
+        plugs=api.plugs,
+        remover=Remover(engine, contents) if contents else None,
     )
 
 
@@ -165,8 +173,9 @@ def close(host: Host) -> None:
     """Commit and send what is queued, then let go of every connection."""
     _on(host.loop, host.loopback.close())
     _on(host.loop, host.events.close())
-    if host.opened is not None:
-        _on(host.loop, host.opened.close())
+    if host.remover is not None:
+        host.remover.close()
+    _on(host.loop, host.plugs.close())
     if host.rt.cache is not None:
         host.rt.cache.close()
     host.keeper.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -15,6 +17,8 @@ from langgraph._internal._constants import (
 )
 from langgraph.checkpoint.base import CheckpointTuple
 
+from trellis.db.checkpoints import Contents
+from trellis.db.checkpoints.own import OwnSaver
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.runs import Claimed
 
@@ -55,6 +59,17 @@ class ResumptionSaver(Saver):
 
     def _before(self) -> RunnableConfig:
         return {"configurable": {"checkpoint_id": self._origin}}
+
+
+class OwnResumptionSaver(ResumptionSaver, OwnSaver):
+    """The same where the operator's own checkpointer holds the values."""
+
+
+def new_own_saver(run: Claimed, contents: Contents, *, continues: bool) -> Callable[..., OwnSaver]:
+    """What makes the saver of an attempt whose values the operator's own checkpointer holds."""
+    if continues:
+        return partial(OwnResumptionSaver, run=run, contents=contents)
+    return partial(OwnSaver, claim=run.claim, contents=contents)
 
 
 def _begin_unless_reached(

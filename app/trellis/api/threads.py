@@ -24,7 +24,7 @@ from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
 from trellis.domain.ttl import Ttl
 from trellis.errors import Invalid
-from trellis.services import cancel, seeds, threads
+from trellis.services import cancel, copies, seeds, threads
 from trellis.services.state_updates import Update
 from trellis.services.threads import New
 from trellis.stream import encoder
@@ -107,7 +107,7 @@ def count() -> Response:
 def copy(thread_id: str) -> Response:
     """Make a thread with the state and the history of another, without its runs."""
     thread_id = body.identifier(thread_id, "thread")
-    row = threads.copy(rt(), tenant_id(), thread_id, metadata=current.stamp())
+    row = copies.copy(rt(), tenant_id(), thread_id, metadata=current.stamp())
     return wire.raw_answer(encoder.dumps(wire.thread(row, _values(row))))
 
 

@@ -438,3 +438,4 @@ def expire_threads(tx: Tx, *, limit: int) -> int:
 def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
     """Delete locked threads with their runs and checkpoints."""
     _run(tx, "delete_threads", thread_ids=list(thread_ids))
+    checkpoints.leave_threads(tx, thread_ids)

@@ -11,3 +11,4 @@ class CheckpointerSettings:
 
     #: Module and name of each class that may be rebuilt from a checkpoint, beside those that the graphs' schemas name.
     allowed: tuple[tuple[str, str], ...] = ()
+    path: str | None = None  #: where the operator's own checkpointer is

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trellis.errors import ConfigError, GraphLoadError
-from trellis.graphs import embeddings, loader, own_store, priorities
+from trellis.graphs import embeddings, loader, own_checkpointer, own_store, priorities
 from trellis.graphs import manifest as manifests
 from trellis.graphs.registry import Registry
 
@@ -33,8 +33,8 @@ def run(manifest_path: Path | None) -> int:
     registry.load_all()
     try:
         embeddings.load(manifest)
-        if manifest.store.path is not None:
-            own_store.load(manifest)
+        own_store.load(manifest)
+        own_checkpointer.load(manifest)
         priorities.load(manifest)
         _ = registry.trusted
     except ConfigError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trellis.domain.checkpointer import CheckpointerSettings
 from trellis.errors import ConfigError
+from trellis.graphs.auth import TARGET
 from trellis.graphs.options import Rule, an_object, checked, is_texts
 
 _EVERYTHING = "; true would let a checkpoint name any code to run"
@@ -40,14 +41,24 @@ def parse(where: str, raw: object) -> CheckpointerSettings:
     """
     at = f'{where}: "checkpointer'
     known = an_object(f'{at}"', raw, ("path", "backend", "ttl", "serde"))
-    if known.get("path") is not None or known.get("backend") not in (None, "default"):
-        raise ConfigError(
-            f'{at}.{"backend" if known.get("path") is None else "path"}": a checkpointer of your own is not '
-            "supported: it does not know which attempt at a run still counts, so that one that was given up could "
-            "overwrite its successor. Remove the key; checkpoints are in Postgres."
-        )
     serde = checked(f'{at}.serde"', known.get("serde"), _SERDE)
-    return CheckpointerSettings(allowed=_allowed(serde))
+    return CheckpointerSettings(allowed=_allowed(serde), path=_path(at, known))
+
+
+def _path(at: str, known: Mapping[str, Any]) -> str | None:
+    """Where the operator's own checkpointer is. A path alone means one of one's own."""
+    backend, path = known.get("backend"), known.get("path")
+    if backend not in (None, "default", "custom"):
+        raise ConfigError(
+            f'{at}.backend" takes "default" (Postgres) or "custom", which "path" names; {backend!r} is not supported'
+        )
+    if path is None and backend == "custom":
+        raise ConfigError(f'{at}.path" is missing: with the backend "custom" it takes {TARGET}')
+    if path is not None and backend == "default":
+        raise ConfigError(f'{at}.path" needs the backend "custom": "default" is Postgres')
+    if path is not None and not isinstance(path, str):
+        raise ConfigError(f'{at}.path" takes a text: {TARGET}')
+    return path
 
 
 def _allowed(serde: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

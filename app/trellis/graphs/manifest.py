@@ -100,6 +100,11 @@ class Manifest:
     encryption: Encryption = field(default_factory=Encryption)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def has_plugs(self) -> bool:
+        """Whether a store or a checkpointer of the operator's own is to be opened."""
+        return self.store.path is not None or self.checkpointer.path is not None
+
 
 def load(path: Path | None = None) -> Manifest:
     """
@@ -115,6 +120,7 @@ def load(path: Path | None = None) -> Manifest:
     env, warnings = _env(path, raw.get("env"))
     environ = {**env, **os.environ}
     dependencies = _dependencies(path, raw.get("dependencies"))
+    at_rest = _encryption(path, raw.get("encryption"), environ)
     return Manifest(
         path=path,
         root=path.parent,
@@ -129,9 +135,9 @@ def load(path: Path | None = None) -> Manifest:
         ),
         thread_ttl=ttl.parse(str(path), raw.get("checkpointer")),
         store=_store(path, raw.get("store")),
-        checkpointer=checkpointers.parse(str(path), raw.get("checkpointer")),
+        checkpointer=_checkpointer(path, raw.get("checkpointer"), encryption=at_rest),
         priority=_priority(path, raw.get("priority")),
-        encryption=_encryption(path, raw.get("encryption"), environ),
+        encryption=at_rest,
         warnings=(
             *warnings,
             *_missing_folders(path.parent, dependencies),
@@ -166,6 +172,19 @@ def _store(path: Path, raw: object) -> StoreSettings:
     found = stores.parse(str(path), raw)
     if found.path is not None:
         _check_target(f'{path}: "store.path"', found.path)
+    return found
+
+
+def _checkpointer(path: Path, raw: object, *, encryption: Encryption) -> CheckpointerSettings:
+    found = checkpointers.parse(str(path), raw)
+    if found.path is None:
+        return found
+    _check_target(f'{path}: "checkpointer.path"', found.path)
+    if encryption.keys or encryption.path:
+        raise ConfigError(
+            f'{path}: "checkpointer.path" and encryption (LANGGRAPH_AES_KEY, or "encryption.path"): what a '
+            "checkpointer of your own keeps would not be encrypted. Encrypt it there, and leave the other out"
+        )
     return found
 
 

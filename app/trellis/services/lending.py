@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -78,7 +79,7 @@ async def _lend(
             store=_own_store(rt),
         )
         async with lent as graph:
-            equipped = _equipped(graph, backend, trusted=registry.trusted)
+            equipped = _equipped(rt, graph, backend, trusted=registry.trusted)
             equipped.store = _own_store(rt) or equipped.store
             return await _used(graph_id, use, equipped)
     finally:
@@ -112,20 +113,24 @@ def _reason(error: Exception) -> str:
     return told["message"] if is_plain else f"{told['error']}: {told['message']}"
 
 
-def _equipped(graph: Graph, backend: DirectBackend, *, trusted: frozenset[type]) -> Graph:
+def _equipped(
+    rt: Runtime, graph: Graph, backend: DirectBackend, *, trusted: frozenset[type]
+) -> Graph:
+    from trellis.db.checkpoints.own import OwnSaver
     from trellis.db.checkpoints.saver import Saver
     from trellis.db.serde import serializer
     from trellis.db.state_types import state_types
 
     # Not Pregel.copy(): it drops the mappers of pydantic states.
     equipped = copy.copy(graph)
-    equipped.checkpointer = Saver(backend, serde=serializer(state_types(graph) | trusted))
+    new = Saver if rt.contents is None else partial(OwnSaver, contents=rt.contents)
+    equipped.checkpointer = new(backend, serde=serializer(state_types(graph) | trusted))
     return equipped
 
 
 def _import_langgraph(rt: Runtime) -> Registry:
     """In a thread, because the first time it takes a second, in which the loop must go on."""
-    import_module("trellis.db.checkpoints.saver")
+    import_module("trellis.db.checkpoints.own")
     import_module("trellis.db.serde")
     _ = rt.registry.trusted
     return rt.registry

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from langgraph.store.base import BaseStore, Op, Result
 
+from trellis.domain.failures import describe
 from trellis.errors import Invalid, NotSupported, StoreFailed, TrellisError
 from trellis.runtime import Runtime
 from trellis.telemetry import STORE_FAILED, log
@@ -46,9 +47,11 @@ def _told(error: Exception) -> Exception:
         case TrellisError():
             return error
         case NotImplementedError():
-            return NotSupported(f"The store of this server cannot do this. {error}".rstrip())
+            message = describe(error)["message"]
+            return NotSupported(f"The store of this server cannot do this. {message}".rstrip())
         case ValueError() | TypeError():
-            return Invalid(f"The store refuses this: {type(error).__name__}: {error}")
+            told = describe(error)
+            return Invalid(f"The store refuses this: {told['error']}: {told['message']}")
         case TimeoutError():
             return StoreFailed(f"took longer than {_PATIENCE_SECONDS:.0f} s")
     log().warning(STORE_FAILED, exc_info=error)

@@ -10,18 +10,16 @@ from typing import Any
 from trellis.db import cancel as cancel_rows
 from trellis.db import threads
 from trellis.db.access import forbidden
-from trellis.db.checkpoints import copy_thread, plain_values
+from trellis.db.checkpoints import plain_values
 from trellis.db.checkpoints import prune as prune_checkpoints
 from trellis.db.engine import Tx
 from trellis.db.threads import Query
 from trellis.domain.access import Condition
 from trellis.domain.containment import contains
 from trellis.domain.idempotency import Key
-from trellis.domain.ids import new_id
 from trellis.domain.pages import Page
-from trellis.domain.runs import RunStatus
 from trellis.domain.ttl import Ttl
-from trellis.errors import Conflict, Invalid, NotFound, ThreadNotFound
+from trellis.errors import Conflict, Invalid, NotCounted, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.services import cancel, idempotency
 
@@ -178,27 +176,6 @@ def _holding(tx: Tx, tenant_id: str, query: Query, page: Page | None) -> Iterato
         )
 
 
-def copy(rt: Runtime, tenant_id: str, thread_id: str, *, metadata: Mapping[str, Any]) -> Row:
-    """
-    Make a thread with the state and the history of another, without its runs; `metadata` marks it.
-
-    :raises Conflict: there is no such thread, or it changes right now.
-    """
-    with rt.engine.begin() as tx:
-        if not cancel_rows.lock_threads(tx, tenant_id, [thread_id]):
-            raise Conflict(f"Conflict: there is no thread with ID {thread_id} to copy")
-        if any(run["status"] == RunStatus.RUNNING for run in cancel_rows.active(tx, thread_id)):
-            raise Conflict(
-                f"Conflict: a run is executing on thread {thread_id}. Copy it when it has ended."
-            )
-        row = threads.copy(tx, thread_id, target := new_id())
-        copy_thread(tx, thread_id, target)
-        if metadata:
-            marked = threads.patch(tx, tenant_id, thread_id=target, metadata=metadata, ttl=None)
-            row = marked or row
-    return row
-
-
 def prune(
     rt: Runtime,
     tenant_id: str,
@@ -238,7 +215,13 @@ def storage(rt: Runtime, tenant_id: str, thread_id: str) -> Row:
     How much a thread's state and history take in the database.
 
     :raises ThreadNotFound: there is no such thread.
+    :raises NotCounted: the values are in a checkpointer of the operator's own.
     """
     with rt.autocommit.connect() as tx:
         visible(tx, tenant_id, thread_id)
+        if rt.contents is not None:
+            raise NotCounted(
+                'Checkpoints are in a checkpointer of your own ("checkpointer.path"), which cannot say how much '
+                "they take."
+            )
         return threads.storage(tx, thread_id)

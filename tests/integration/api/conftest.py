@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -37,18 +36,6 @@ EMPTY = (
 
 Sql = Callable[..., Any]
 OnLoop = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-@pytest.fixture(scope="session")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own, as a web process has one."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="loop")
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 @pytest.fixture(scope="session")

@@ -99,6 +99,22 @@ def test_get__what_json_cannot_say(client: FlaskClient, store: InMemoryStore) ->
     assert answer.get_json()["value"]["at"] is None
 
 
+@pytest.mark.parametrize("kind", [ValueError, NotImplementedError])
+def test_store_that_refuses__with_what_json_cannot_say(
+    client: FlaskClient, rt: Runtime, kind: type[Exception]
+) -> None:
+    class Refusing(Failing):
+        async def abatch(self, ops: Any) -> Any:
+            raise kind("lone \ud800")
+
+    rt.own_store = Refusing()
+
+    answer = client.get("/store/items?namespace=users&key=k")
+
+    assert answer.status_code == 422
+    assert "lone \ufffd" in answer.get_json()["detail"]
+
+
 def test_store_that_fails(client: FlaskClient, rt: Runtime) -> None:
     rt.own_store = Failing()
 

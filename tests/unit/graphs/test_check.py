@@ -96,6 +96,7 @@ def test_run__in_a_terminal_without_check_marks(
             "has no 'Order'",
         ),
         ("store", {"path": "./agent.py:memory"}, "has no 'memory'"),
+        ("checkpointer", {"path": "./agent.py:keeper"}, "has no 'keeper'"),
         ("priority", {"path": "./agent.py:hook"}, "has no 'hook'"),
     ],
 )

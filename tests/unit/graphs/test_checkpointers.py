@@ -54,16 +54,23 @@ def test_parse() -> None:
     assert parsed.allowed == (("shop.desk", "Order"), ("shop.desk", "Bill"))
 
 
+@pytest.mark.parametrize("backend", [{}, {"backend": None}, {"backend": "custom"}])
+def test_parse__path(backend: dict[str, Any]) -> None:
+    parsed = checkpointers.parse("langgraph.json", {**backend, "path": "./c.py:make"})
+
+    assert parsed.path == "./c.py:make"
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
         ([], '"checkpointer" takes an object'),
         ({"paht": "x"}, 'unknown key "paht"'),
-        (
-            {"path": "./c.py:make"},
-            '"checkpointer.path": a checkpointer of your own is not supported',
-        ),
-        ({"backend": "mongo"}, '"checkpointer.backend": a checkpointer of your own'),
+        ({"path": 5}, '"checkpointer.path" takes a text'),
+        ({"backend": "mongo"}, "'mongo' is not supported"),
+        ({"backend": "mongo", "path": "./c.py:make"}, "'mongo' is not supported"),
+        ({"backend": "custom"}, '"checkpointer.path" is missing'),
+        ({"backend": "default", "path": "./c.py:make"}, 'needs the backend "custom"'),
         ({"serde": {"pickle_fallback": True}}, '"checkpointer.serde.pickle_fallback" takes false'),
         ({"serde": {"allowed_msgpack_modules": True}}, "true would let a checkpoint name any code"),
         ({"serde": {"allowed_json_modules": True}}, "true would let a checkpoint name any code"),

@@ -89,8 +89,8 @@ def test_open(manifest_of: Callable[[str], Manifest], variable: str) -> None:
     async def use() -> Any:
         opened = await own_store.open_(manifest_of(variable))
         assert opened is not None
-        await opened.store.aput(("a",), "k", {"v": 1})
-        item = await opened.store.aget(("a",), "k")
+        await opened.value.aput(("a",), "k", {"v": 1})
+        item = await opened.value.aget(("a",), "k")
         await opened.close()
         return item
 
@@ -103,9 +103,9 @@ def test_open__is_left_by_the_task_that_entered_it(
     async def use() -> Any:
         opened = await own_store.open_(manifest_of("async_manager"))
         assert opened is not None
-        assert opened.store.left_by is None  # type: ignore[attr-defined]  # the test's own class
+        assert opened.value.left_by is None  # type: ignore[attr-defined]  # the test's own class
         await opened.close()
-        return opened.store
+        return opened.value
 
     store = asyncio.run(use())
     assert store.left_by is store.entered_by

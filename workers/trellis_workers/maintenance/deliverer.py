@@ -49,6 +49,7 @@ class Deliverer:
         pause: Callable[[int], float | None] = pause_seconds,
     ) -> None:
         self._engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._webhooks = webhooks
         self._pause = pause
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
@@ -122,7 +123,8 @@ class Deliverer:
     def _values(self, delivery: Delivery) -> Any:
         if self._webhooks.fields is not None and "values" not in self._webhooks.fields:
             return None
-        with self._engine.begin() as tx:
+        # No transaction to keep open: the operator's own checkpointer may take its time.
+        with self._autocommit.connect() as tx:
             return outbox.final_values(tx, delivery.payload)
 
     def _failed(self, delivery: Delivery, error: Exception) -> None:

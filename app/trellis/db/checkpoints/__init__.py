@@ -12,17 +12,22 @@ share rows, and a missing row means an empty channel. `chain` has the design of 
 `growth` decides between a full row and an appended one by comparing the content of the old elements, never only
 their identity: an element that a node changed in place makes the list be written anew.
 
-This package can be imported without langgraph; `saver` and `growth` cannot.
+Where the operator has a checkpointer of their own, `contents` has the design: rows here, values there.
+
+This package can be imported without langgraph; `saver`, `own`, `asked` and `growth` cannot.
 """
 
 from trellis.db.checkpoints.backend import Backend, DirectBackend, StagedBackend
 from trellis.db.checkpoints.cache import Cache
+from trellis.db.checkpoints.contents import Contents
+from trellis.db.checkpoints.leftovers import leave_threads
 from trellis.db.checkpoints.load import Key, Stored, load
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow, insert, sealed
 from trellis.db.checkpoints.upkeep import (
     copy_thread,
     delete_for_runs,
     delete_threads,
+    ids_of,
     patch_latest,
     prune,
     roll_back,
@@ -34,6 +39,7 @@ __all__ = [
     "BlobRow",
     "Cache",
     "CheckpointRow",
+    "Contents",
     "DirectBackend",
     "Key",
     "Rows",
@@ -44,7 +50,9 @@ __all__ = [
     "copy_thread",
     "delete_for_runs",
     "delete_threads",
+    "ids_of",
     "insert",
+    "leave_threads",
     "load",
     "patch_latest",
     "plain_values",

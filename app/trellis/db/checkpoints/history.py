@@ -11,6 +11,7 @@ from trellis.db.checkpoints import places
 from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.codec import unpack_body
 from trellis.db.checkpoints.load import (
+    HELD,
     Key,
     Stored,
     StoredWrite,
@@ -65,6 +66,7 @@ class Ancestor(NamedTuple):
     values: dict[str, Any]  #: inline values by channel
     chains: dict[str, Chain]
     writes: Sequence[StoredWrite]
+    held: Sequence[str] = ()  #: channels whose value is in the operator's own checkpointer
 
 
 def ancestors(tx: Tx, key: Key, *, channels: Sequence[str]) -> Iterator[Ancestor]:
@@ -78,7 +80,7 @@ def ancestors(tx: Tx, key: Key, *, channels: Sequence[str]) -> Iterator[Ancestor
         stride = _stride(tx, key, channels)
         for ancestor in stride:
             yield ancestor
-            remaining -= ancestor.values.keys() | ancestor.chains.keys()
+            remaining -= {*ancestor.values, *ancestor.chains, *ancestor.held}
             if not remaining:
                 return
         if len(stride) < _STRIDE:
@@ -111,6 +113,7 @@ def _stride(tx: Tx, key: Key, channels: Sequence[str]) -> list[Ancestor]:
                 if wanted.get((checkpoint_id, c)) in chains
             },
             writes[*key[:2], checkpoint_id],
+            [channel for channel in body.get(HELD, ()) if channel in channels],
         )
         for checkpoint_id, body in bodies.items()
     ]

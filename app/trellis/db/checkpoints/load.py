@@ -15,7 +15,10 @@ from trellis.db.engine import Tx
 from trellis.db.queries import execute
 from trellis.db.vault import Vault, vault_of
 from trellis.domain.runs import Claim
-from trellis.errors import TrellisError
+from trellis.errors import CheckpointerFailed, TrellisError
+
+#: In a body: the channels whose value the operator's own checkpointer holds. Without it, values are in Postgres.
+HELD = "held"
 
 
 class Key(NamedTuple):
@@ -119,8 +122,19 @@ def _with_chains(
 
 def blobs_of(body: Mapping[str, Any]) -> dict[str, str]:
     """The channels whose value is in rows of its own, if anywhere, with the version to look for."""
+    if HELD in body:
+        return {}
     inline = body["inline"]
     return {c: str(v) for c, v in body["channel_versions"].items() if c not in inline}
+
+
+def check_here(stored: Stored) -> None:
+    """:raises CheckpointerFailed: its values are in a checkpointer of the operator's own, which nobody has asked."""
+    if HELD in stored.body:
+        raise CheckpointerFailed(
+            f'that "checkpointer.path" named holds checkpoint {stored.checkpoint_id} of thread '
+            f"{stored.thread_id}, and langgraph.json names it no more."
+        )
 
 
 def read_chains(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
@@ -16,19 +17,18 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_id,
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from trellis.db.checkpoints import upkeep
 from trellis.db.checkpoints.answers import NO_TASK, RESUME, RESUME_IDX, Answers, is_taken
+from trellis.db.checkpoints.asked import config_of, key_of, query_of, walk
 from trellis.db.checkpoints.backend import Backend
 from trellis.db.checkpoints.cache import Cache, Place
 from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.clock import observe
 from trellis.db.checkpoints.codec import (
-    as_uuid,
     next_version,
     pack,
     pack_body,
@@ -37,9 +37,16 @@ from trellis.db.checkpoints.codec import (
     uuid_or_none,
 )
 from trellis.db.checkpoints.growth import decode, encode, measured
-from trellis.db.checkpoints.history import Ancestor, Query, ancestors, page, page_size
+from trellis.db.checkpoints.history import Ancestor, Query, page, page_size
 from trellis.db.checkpoints.hooked import opened
-from trellis.db.checkpoints.load import Key, Stored, StoredWrite, load, replaced_questions
+from trellis.db.checkpoints.load import (
+    Key,
+    Stored,
+    StoredWrite,
+    check_here,
+    load,
+    replaced_questions,
+)
 from trellis.db.checkpoints.rows import BlobRow, CheckpointRow, Rows, WriteRow
 from trellis.db.engine import Tx
 from trellis.domain.encryption import context as encryption_context
@@ -99,18 +106,22 @@ class Saver(BaseCheckpointSaver[str]):
     # Reading
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        key = _key(config)
-        if key in self._preloaded:
-            return self._rebuilt(self._opened(self._preloaded.pop(key)))
-        self._show(key.checkpoint_ns)
-        return self._rebuilt(self._ask(self._load(key)))
+        return self._rebuilt(self._stored(key_of(config)))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        key = _key(config)
+        return self._rebuilt(await self._astored(key_of(config)))
+
+    def _stored(self, key: Key) -> Stored | None:
         if key in self._preloaded:
-            return self._rebuilt(await self._aopened(self._preloaded.pop(key)))
+            return self._opened(self._preloaded.pop(key))
         self._show(key.checkpoint_ns)
-        return self._rebuilt(await self._aask(self._load(key)))
+        return self._ask(self._load(key))
+
+    async def _astored(self, key: Key) -> Stored | None:
+        if key in self._preloaded:
+            return await self._aopened(self._preloaded.pop(key))
+        self._show(key.checkpoint_ns)
+        return await self._aask(self._load(key))
 
     def list(
         self,
@@ -120,10 +131,13 @@ class Saver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
-        query, last = _query(config, filter, before), None
+        yield from map(self._shown, self._found(query_of(config, filter, before), limit))
+
+    def _found(self, query: Query, limit: int | None) -> Iterator[Stored]:
+        last = None
         while limit is None or limit > 0:
             found = self._ask(partial(page, query=query, after=last, limit=limit))
-            yield from map(self._shown, found)
+            yield from found
             if len(found) < page_size(limit):
                 return
             last, limit = found[-1], limit and limit - len(found)
@@ -136,11 +150,15 @@ class Saver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
-        query, last = _query(config, filter, before), None
+        async for stored in self._afound(query_of(config, filter, before), limit):
+            yield self._shown(stored)
+
+    async def _afound(self, query: Query, limit: int | None) -> AsyncIterator[Stored]:
+        last = None
         while limit is None or limit > 0:
             found = await self._aask(partial(page, query=query, after=last, limit=limit))
             for stored in found:
-                yield self._shown(stored)
+                yield stored
             if len(found) < page_size(limit):
                 return
             last, limit = found[-1], limit and limit - len(found)
@@ -148,17 +166,20 @@ class Saver(BaseCheckpointSaver[str]):
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        self._show(_key(config).checkpoint_ns)
-        return self._history(
-            self._ask(partial(_walk, key=_key(config), channels=channels)), channels
-        )
+        return self._history(self._walked(key_of(config), channels), channels)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
-        self._show(_key(config).checkpoint_ns)
-        found = await self._aask(partial(_walk, key=_key(config), channels=channels))
-        return self._history(found, channels)
+        return self._history(await self._awalked(key_of(config), channels), channels)
+
+    def _walked(self, key: Key, channels: Sequence[str]) -> Sequence[Ancestor]:
+        self._show(key.checkpoint_ns)
+        return self._ask(partial(walk, key=key, channels=channels))
+
+    async def _awalked(self, key: Key, channels: Sequence[str]) -> Sequence[Ancestor]:
+        self._show(key.checkpoint_ns)
+        return await self._aask(partial(walk, key=key, channels=channels))
 
     async def answered(self) -> set[str]:
         """The ids of the questions that this run's claim has found an answer to, and gone on from."""
@@ -180,7 +201,7 @@ class Saver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         self._hand_over(self._rows(config, checkpoint, metadata, new_versions))
-        return _config(_key(config)._replace(checkpoint_id=checkpoint["id"]))
+        return config_of(key_of(config)._replace(checkpoint_id=checkpoint["id"]))
 
     async def aput(
         self,
@@ -190,7 +211,7 @@ class Saver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         await self._ahand_over(self._rows(config, checkpoint, metadata, new_versions))
-        return _config(_key(config)._replace(checkpoint_id=checkpoint["id"]))
+        return config_of(key_of(config)._replace(checkpoint_id=checkpoint["id"]))
 
     def put_writes(
         self,
@@ -272,20 +293,22 @@ class Saver(BaseCheckpointSaver[str]):
         return read if handlers is None else await asyncio.to_thread(opened, read, handlers)
 
     def _hand_over(self, rows: Rows) -> None:
-        if self._holds:
-            self._held.extend(rows)
-        elif self._waits:
-            self._backend.write(rows).result()
-        else:
-            self._backend.write_behind(rows)
+        if (committed := self._handed(rows)) is not None:
+            committed.result()
 
     async def _ahand_over(self, rows: Rows) -> None:
+        if (committed := self._handed(rows)) is not None:
+            await asyncio.wrap_future(committed)
+
+    def _handed(self, rows: Rows) -> Future[None] | None:
+        """Hand rows over. Returns what to wait for, if they are to be waited for."""
         if self._holds:
             self._held.extend(rows)
         elif self._waits:
-            await asyncio.wrap_future(self._backend.write(rows))
+            return self._backend.write(rows)
         else:
             self._backend.write_behind(rows)
+        return None
 
     def _load(self, key: Key) -> Callable[[Tx], Stored | None]:
         def query(tx: Tx) -> Stored | None:
@@ -325,15 +348,16 @@ class Saver(BaseCheckpointSaver[str]):
         return measured(chain, serde=self.serde)
 
     def _tuple(self, stored: Stored, values: dict[str, Any]) -> CheckpointTuple:
+        check_here(stored)
         body = {**stored.body, "id": stored.checkpoint_id}
         body["channel_values"] = {**body.pop("inline"), **values}
         key = Key(*stored[:3])
         parent = stored.parent_checkpoint_id
         return CheckpointTuple(
-            config=_config(key),
+            config=config_of(key),
             checkpoint=body,  # type: ignore[arg-type]  # a Checkpoint's keys, as they were put
             metadata=stored.metadata,  # type: ignore[arg-type]  # likewise
-            parent_config=_config(key._replace(checkpoint_id=parent)) if parent else None,
+            parent_config=config_of(key._replace(checkpoint_id=parent)) if parent else None,
             pending_writes=[
                 write for write in map(self._pending, stored.writes) if not is_taken(*write)
             ],
@@ -376,7 +400,7 @@ class Saver(BaseCheckpointSaver[str]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> Rows:
-        key = _key(config)
+        key = key_of(config)
         self._preloaded.clear()
         values = checkpoint["channel_values"]
         # Handlers are asked about each value by itself.
@@ -425,7 +449,7 @@ class Saver(BaseCheckpointSaver[str]):
         task_id: str,
         task_path: str,
     ) -> Rows:
-        thread_id, ns, _ = _key(config)
+        thread_id, ns, _ = key_of(config)
         checkpoint_id = config["configurable"]["checkpoint_id"]
         place = (thread_id, ns, checkpoint_id, task_id)
         run_id = self._claim.run_id if self._claim else None
@@ -447,37 +471,3 @@ class Saver(BaseCheckpointSaver[str]):
 
 def _is_inline(value: Any) -> bool:
     return type(value) in _INLINE_TYPES and (type(value) is not str or len(value) <= _INLINE_CHARS)
-
-
-def _key(config: RunnableConfig) -> Key:
-    conf = config["configurable"]
-    thread_id = as_uuid(conf["thread_id"], what="thread_id")
-    return Key(thread_id, conf.get("checkpoint_ns", ""), get_checkpoint_id(config))
-
-
-def _config(key: Key) -> RunnableConfig:
-    return {"configurable": key._asdict()}
-
-
-def _query(
-    config: RunnableConfig | None, filter_: dict[str, Any] | None, before: RunnableConfig | None
-) -> Query:
-    conf = config["configurable"] if config else {}
-    thread_id = conf.get("thread_id")
-    return Query(
-        as_uuid(thread_id, what="thread_id") if thread_id is not None else None,
-        conf.get("checkpoint_ns"),
-        conf.get("checkpoint_id"),
-        get_checkpoint_id(before) if before else None,
-        to_json(filter_) if filter_ else None,
-    )
-
-
-def _walk(tx: Tx, *, key: Key, channels: Sequence[str]) -> Sequence[Ancestor]:
-    """The ancestors that the channels are rebuilt from, nearest first."""
-    if key.checkpoint_id is None:
-        newest = page(tx, Query(key.thread_id, key.checkpoint_ns), after=None, limit=1)
-        if not newest:
-            return []
-        key = key._replace(checkpoint_id=newest[0].checkpoint_id)
-    return list(ancestors(tx, key, channels=channels))

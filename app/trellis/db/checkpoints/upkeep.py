@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from trellis.db.checkpoints import places
+from trellis.db.checkpoints import leftovers, places
 from trellis.db.checkpoints.codec import as_uuid, to_json, unpack_body
 from trellis.db.checkpoints.copying import copy_opened
 from trellis.db.checkpoints.history import ancestors
@@ -28,6 +28,7 @@ def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
     """Delete everything that threads have stored."""
     ids = [as_uuid(thread_id, what="thread_id") for thread_id in thread_ids]
     tx.exec_driver_sql(sql("checkpoints", "delete_threads"), {"thread_ids": ids})
+    leftovers.leave_threads(tx, ids)
 
 
 def delete_for_runs(tx: Tx, run_ids: Sequence[str]) -> None:
@@ -43,6 +44,7 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
     for statement in ("restore_writes", "delete_writes"):
         execute(tx, "checkpoints", statement, ids)
     delete_for_runs(tx, [run_id])
+    leftovers.leave_run(tx, run_id, thread_id)
 
 
 def patch_latest(tx: Tx, thread_id: str, metadata: Mapping[str, Any]) -> bool:
@@ -59,6 +61,12 @@ def copy_thread(tx: Tx, source: str, target: str) -> None:
         return
     for statement in ("copy_blobs", "copy_checkpoints", "copy_writes"):
         tx.exec_driver_sql(sql("checkpoints", statement), ids)
+
+
+def ids_of(tx: Tx, thread_id: str) -> list[tuple[str, str]]:
+    """Namespace and id of each checkpoint of a thread, a parent before its children."""
+    found = tx.exec_driver_sql(sql("checkpoints", "of_threads"), {"thread_ids": [thread_id]})
+    return sorted(((row[1], row[2]) for row in found), key=lambda each: each[1])
 
 
 def prune(tx: Tx, thread_ids: Sequence[str], *, strategy: str) -> None:

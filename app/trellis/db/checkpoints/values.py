@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.codec import as_uuid, unpack
+from trellis.db.checkpoints.contents import contents_of
 from trellis.db.checkpoints.hooked import opened
-from trellis.db.checkpoints.load import Key, Stored, load_values
+from trellis.db.checkpoints.load import Key, Stored, check_here, load_values
 from trellis.db.engine import Tx
 from trellis.db.plain import to_plain
 from trellis.db.vault import vault_of
@@ -60,11 +61,14 @@ def plain_values_at(tx: Tx, key: Key, *, state: State) -> Any:
 
 
 def _opened(tx: Tx, found: list[Stored | None]) -> list[Stored | None]:
+    if contents := contents_of(tx):
+        found = contents.plain_values(found)
     handlers = vault_of(tx).handlers
     return cast("list[Stored | None]", opened(found, handlers)) if handlers else found
 
 
 def _values(stored: Stored, state: State) -> Any:
+    check_here(stored)
     written = stored.body["channel_versions"]
     channels = state.channels
     if channels is None and _ROOT in written:
