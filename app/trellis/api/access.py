@@ -464,7 +464,7 @@ def _enforce_run(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> 
     elif named:
         # For a thread that somebody else makes between this look and the insert.
         g.allowed = condition
-    if named and _forbidden(cast(Resource, rule.resource), [named], condition):
+    if named and _forbidden(cast(Resource, rule.resource), named, condition):
         raise NotFound(rule.hidden.format(named))
 
 
@@ -473,12 +473,13 @@ def _is_hidden(condition: Condition) -> bool:
     named = request.view_args or {}
     for name, resource in _NAMED.items():
         if name in named:
-            return _forbidden(resource, [str(_as_uuid(name, named[name]))], condition)
+            return _forbidden(resource, str(_as_uuid(name, named[name])), condition)
     if "run_id" in named and is_uuid(named["run_id"]):
-        return services.hides_run(rt(), who().tenant_id, named["run_id"], condition)
+        return services.hides_run(rt(), who().tenant_id, str(UUID(named["run_id"])), condition)
     return False
 
 
-def _forbidden(resource: Resource, ids: Sequence[str], condition: Condition) -> bool:
-    wanted = [each for each in ids if is_uuid(each)]
+def _forbidden(resource: Resource, named: str, condition: Condition) -> bool:
+    """Whether a row is not to be touched. What is no id is for the view to refuse; spellings of one are many."""
+    wanted = [str(UUID(named))] if is_uuid(named) else []
     return bool(services.forbidden(rt(), who().tenant_id, resource, wanted, condition))

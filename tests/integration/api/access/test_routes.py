@@ -149,6 +149,20 @@ def test_route__is_the_same_for_what_is_not_there(
     assert theirs.data == named
 
 
+@pytest.mark.parametrize("spelling", ["urn:uuid:0{}", "{{0{}}}", "+{}"])
+def test_route__with_ids_in_another_spelling(
+    spelling: str, people: Callers, ids: Mapping[str, str]
+) -> None:
+    """Python reads ids that Postgres does not."""
+    digits = {name: id_.replace("-", "")[1:] for name, id_ in ids.items() if len(id_) == 36}
+    spelled = {name: spelling.format(each) for name, each in digits.items()}
+
+    for endpoint, method, rule in WITH_IDS:
+        path = path_of(rule, {**ids, **spelled})
+        response = people["bob"](method, path, BODIES.get(endpoint))
+        assert response.status_code < 500, (endpoint, response.data)
+
+
 def _flipped(id_: str) -> str:
     return id_[:-4] + "0000" if len(id_) == 36 else id_
 
