@@ -264,7 +264,7 @@ def check() -> None:
     endpoint = cast(str, request.endpoint)
     if endpoint not in RULES:
         raise Denied(f"No rule says who may use {request.url_rule.rule}", status=403)
-    for rule in _rules_of_command() if endpoint == "commands.handle" else RULES[endpoint]:
+    for rule in _rules(endpoint):
         is_meant = rule.flag is None or body.flag(rule.flag)
         if is_meant and rt().access.decides(rule.resource, rule.action):
             _apply(rule)
@@ -281,7 +281,7 @@ def verify(response: Response) -> Response:
 
 def _drop_reserved() -> None:
     """Forget what the client says in metadata under keys of the server. A handler may write them."""
-    for rule in RULES.get(request.endpoint or "", ()):
+    for rule in _rules(request.endpoint or ""):
         if rule.keeps_metadata:
             for given in _given(rule):
                 if isinstance(sent := given.get("metadata"), dict):
@@ -339,6 +339,10 @@ def _apply(rule: Rule) -> None:
             g.namespace = tuple(value["namespace"] or ())
         if found is not None:
             _enforce(rule, found, given)
+
+
+def _rules(endpoint: str) -> Sequence[Rule]:
+    return _rules_of_command() if endpoint == "commands.handle" else RULES.get(endpoint, ())
 
 
 def _rules_of_command() -> Sequence[Rule]:
