@@ -140,10 +140,10 @@ def _headers(request: Request) -> dict[bytes, bytes]:
 
 
 async def _json(request: Request) -> Any:
-    """The body, if it is JSON; what it means is for the view to say."""
+    """The body, if it is JSON and not too deep for Python; why it is refused is for the view to say."""
     try:
         return json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

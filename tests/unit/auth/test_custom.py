@@ -96,6 +96,14 @@ def test_authenticate__is_given_what_it_names() -> None:
     assert told["headers"] == {b"authorization": b"Bearer t", b"x-y": b"z"}
 
 
+@pytest.mark.parametrize("sent", [b"{", b"[" * 100_000], ids=["broken", "deep"])
+def test_authenticate__body_is_refused_later(sent: bytes) -> None:
+    async def authenticator(body: Any) -> str:
+        return f"sent {body}"
+
+    assert authenticate(authenticator, a_request(sent)).identity == "sent None"
+
+
 def test_authenticate__can_take_all_that_the_sdk_promises() -> None:
     promises = str(Auth.authenticate.__doc__) + inspect.getsource(types)
     promised = set(re.findall(r"^ +(?:- )?([a-z_]+) \(.+?\): ", promises, re.MULTILINE))
