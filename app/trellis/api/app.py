@@ -31,7 +31,7 @@ from trellis.api import (
 )
 from trellis.api.current import EXTENSION
 from trellis.api.metrics import Metrics
-from trellis.db.engine import is_conflict, is_unavailable
+from trellis.db.engine import is_conflict, is_too_slow, is_unavailable
 from trellis.errors import Invalid, TrellisError, Unavailable
 from trellis.runtime import Runtime
 
@@ -51,6 +51,8 @@ _BLUEPRINTS = (
 #: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.
 _GROUPS = {"assistants": "assistants", "threads": "threads", "state": "threads", "runs": "runs"}
 _GROUPS |= {"store": "store", "crons": "runs", "commands": "runs", "feeds": "threads"}
+
+_TOO_SLOW = "The database took too long with this. Try again, or ask for less at once."
 
 
 def create_app(rt: Runtime) -> Flask:
@@ -107,8 +109,10 @@ def _refuse(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    """The last edge: the database is out of reach, or it is ours to find by the request's id."""
+    """The last edge: the database is out of reach or at its limits, or it is ours to find by the request's id."""
     if is_unavailable(error) or is_conflict(error):
         return refusals.explain(Unavailable("The database is not available right now. Try again."))
+    if is_too_slow(error):
+        return refusals.explain(Unavailable(_TOO_SLOW))
     refusals.report(error)
     return Response("Internal Server Error", status=500, content_type="text/plain; charset=utf-8")
