@@ -132,7 +132,8 @@ def patch(
             raise NotFound(f"Cron '{cron_id}' not found")
         changed = change(before)
         # Whoever changes it: its runs stay those of who made it.
-        new = replace(changed, run=replace(changed.run, user=before["run"]["user"]))
+        made = {"user": before["run"]["user"], "headers": before["run"].get("headers") or {}}
+        new = replace(changed, run=replace(changed.run, **made))
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )
