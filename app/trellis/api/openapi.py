@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GenericAlias
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 from flask import Blueprint, Flask, Response, current_app
@@ -29,6 +29,7 @@ from trellis.api.texts import StatePart
 from trellis.api.thread_streams import THREAD_MODES
 
 blueprint = Blueprint("openapi", __name__)
+T = TypeVar("T")
 
 #: The name under which the application keeps what describes the user's own app.
 THEIRS = "trellis-custom-openapi"
@@ -249,13 +250,21 @@ OPERATIONS: Mapping[str, Operation] = {
 @blueprint.get("/openapi.json")
 def document() -> Response:
     """Describe this API as OpenAPI 3.1."""
-    return wire.answer(_with_theirs(describe(current_app)))
+    return wire.answer(_with_theirs(_kept("trellis-openapi", describe)))
 
 
 @blueprint.get("/docs")
 def page() -> Response:
     """Show this API's reference; works without an internet connection."""
-    return Response(docs.page(describe(current_app)), content_type="text/html; charset=utf-8")
+    told = _kept("trellis-docs", lambda app: docs.page(describe(app)))
+    return Response(told, content_type="text/html; charset=utf-8")
+
+
+def _kept(name: str, make: Callable[[Flask], T]) -> T:
+    """Made once for an application: it takes longer than most requests, and anybody may ask for it."""
+    if name not in current_app.extensions:
+        current_app.extensions[name] = make(current_app)
+    return cast(T, current_app.extensions[name])
 
 
 def _with_theirs(document: dict[str, Any]) -> dict[str, Any]:
