@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPMethod
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -97,7 +98,9 @@ def _start() -> Response | None:
 def _count(metrics: Metrics, response: Response) -> Response:
     rule = request.url_rule.rule if request.url_rule else ""
     seconds = time.perf_counter() - g.started
-    metrics.count(request.method, rule, status=response.status_code, seconds=seconds)
+    # Clients may make methods up, and each would be a series for ever.
+    method = request.method if request.method in HTTPMethod.__members__ else "OTHER"
+    metrics.count(method, rule, status=response.status_code, seconds=seconds)
     return response
 
 

@@ -84,6 +84,16 @@ def test_metrics(client: FlaskClient) -> None:
     assert "lg_api_workers_max 0.0" in text
 
 
+def test_metrics__methods_that_clients_make_up(client: FlaskClient) -> None:
+    for method in ("FOO1", "FOO2"):
+        client.open("/ok", method=method)
+
+    text = client.get("/metrics").get_data(as_text=True)
+
+    assert 'lg_api_http_requests_total{method="OTHER",path="",status="405"} 2.0' in text
+    assert "FOO" not in text
+
+
 def test_metrics__of_streams(client: FlaskClient) -> None:
     text = client.get("/metrics").get_data(as_text=True)
 
