@@ -237,6 +237,13 @@ _NAMED: Mapping[str, Resource] = {
     "assistant_id": "assistants",
     "cron_id": "crons",
 }
+#: By action on the store: the field of the body that says where.
+_PLACES = {
+    "put": "namespace",
+    "delete": "namespace",
+    "search": "namespace_prefix",
+    "list_namespaces": "prefix",
+}
 _NO_FILTER = (
     "a filter was returned for the store: rewrite value['namespace'] in @auth.on.store instead"
 )
@@ -394,16 +401,18 @@ def _value(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
     if rule.rest:
         value[rule.rest] = {key: item for key, item in given.items() if key not in rule.fields}
     if rule.target == "store":
-        value |= {"namespace": _namespace(given), "key": given.get("key", request.args.get("key"))}
+        value |= {
+            "namespace": _namespace(rule, given),
+            "key": given.get("key", request.args.get("key")),
+        }
     return value
 
 
-def _namespace(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The namespace of an item, or the prefix of those that are looked for."""
-    if request.method == "GET":
+def _namespace(rule: Rule, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The namespace of an item, or the prefix of those that are looked for: what the view would take."""
+    if rule.action == "get":
         return tuple(".".join(request.args.getlist("namespace")).split("."))
-    names = ("namespace", "namespace_prefix", "prefix")
-    sent = next((given[name] for name in names if given.get(name)), ())
+    sent = given.get(_PLACES[rule.action])
     return tuple(sent) if isinstance(sent, list) else ()
 
 

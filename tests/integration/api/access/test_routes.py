@@ -275,6 +275,24 @@ def test_store__is_not_shared(people: Callers) -> None:
 
 
 @only_owners
+@pytest.mark.parametrize("elsewhere", [["x"], [5], [{"a": 1}]], ids=["text", "number", "object"])
+def test_store__the_namespace_is_the_one_of_the_route(people: Callers, elsewhere: Any) -> None:
+    """A handler is told what the view will take, and no field of another route."""
+    put = {"namespace": ["here"], "key": "k", "value": {"a": 1}}
+    bob = people["bob"]
+    assert bob("PUT", "/store/items", {**put, "prefix": elsewhere}).status_code == 204
+
+    found = bob.post("/store/items/search", {"namespace": elsewhere, "namespace_prefix": ["here"]})
+    listed = bob.post("/store/namespaces", {"namespace": elsewhere, "prefix": ["here"]})
+    deleted = bob("DELETE", "/store/items", {"namespace_prefix": elsewhere, "key": "k"})
+
+    assert [item["namespace"] for item in found["items"]] == [["bob", "here"]]
+    assert listed["namespaces"] == [["bob", "here"]]
+    assert deleted.status_code == 204
+    assert bob("GET", "/store/items?namespace=here&key=k").get_json()["value"] == {"a": 1}
+
+
+@only_owners
 def test_store__shows_the_namespace_that_the_handler_made(people: Callers) -> None:
     """An identity with periods is one label, though a path of labels is written with periods."""
     name = "plain"
