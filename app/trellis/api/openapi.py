@@ -176,7 +176,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "feeds.events": Operation(takes=command_schemas.EventStreamRequest, media=(_SSE,)),
     "feeds.follow": Operation(media=(_SSE,), query=_THREAD_MODES, headers=_RESUME),
     "runs.create": Operation(takes=schemas.RunCreate, gives=schemas.Run, once=True, tells=_MADE),
-    "runs.create_and_stream": Operation(takes=schemas.RunCreate, media=(_SSE,), once=True),
+    "runs.create_and_stream": Operation(
+        takes=schemas.RunCreate, media=(_SSE,), once=True, tells=_FOLLOWED
+    ),
     "runs.create_and_wait": Operation(
         takes=schemas.RunCreate, gives=Any, once=True, tells=_FOLLOWED
     ),
@@ -195,6 +197,7 @@ OPERATIONS: Mapping[str, Operation] = {
         gives=schemas.Object,
         query={"wait": _FLAG, **_ACTION, "reason": {"type": "string", "enum": ["taken"]}},
         also={202: None},
+        tells=_FOLLOWED,
     ),
     "runs.cancel_many": Operation(takes=schemas.RunsCancel, query=_ACTION, status=204),
     "runs.delete": Operation(status=204),
@@ -204,7 +207,7 @@ OPERATIONS: Mapping[str, Operation] = {
         takes=schemas.StatelessRunCreate, gives=schemas.Run, once=True, tells=_MADE
     ),
     "runs.create_stateless_and_stream": Operation(
-        takes=schemas.StatelessRunCreate, media=(_SSE,), once=True
+        takes=schemas.StatelessRunCreate, media=(_SSE,), once=True, tells=_FOLLOWED
     ),
     "runs.create_stateless_and_wait": Operation(
         takes=schemas.StatelessRunCreate, gives=Any, once=True, tells=_FOLLOWED
@@ -223,7 +226,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "crons.get": Operation(gives=cron_schemas.Cron),
     "crons.patch": Operation(takes=cron_schemas.CronPatch, gives=cron_schemas.Cron),
     "crons.delete": Operation(status=204),
-    "crons.run": Operation(takes=False, gives=schemas.Run, once=True),
+    "crons.run": Operation(takes=False, gives=schemas.Run, once=True, tells=_MADE),
     "crons.search": Operation(
         takes=cron_schemas.CronSearch, gives=_listed(_part_of(cron_schemas.Cron)), tells=_PAGE
     ),
