@@ -13,7 +13,7 @@ SELECT thread_id::text
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND tenant_id = %(tenant_id)s
    AND NOT temporary
- ORDER BY thread_id
+ ORDER BY thread.thread_id
    FOR UPDATE
 
 -- name: active
@@ -127,7 +127,7 @@ SELECT run_id::text, status
   FROM run
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid)
- ORDER BY run_id
+ ORDER BY run.run_id
    FOR UPDATE
 
 -- name: is_head
