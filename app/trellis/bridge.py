@@ -83,7 +83,7 @@ class Bridge:
         try:
             body = await read_body(scope, receive, self._limit)
         except TooLarge:
-            await _refuse(send, receive, self._limit)
+            await refuse_body(send, receive, self._limit)
             return
         except Gone:
             return
@@ -171,9 +171,8 @@ def dispatch(flask: Flask, environ: Mapping[str, Any]) -> Response:
         context.pop(failure)
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int | None) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The whole body. :raises TooLarge: it passes the limit. :raises Gone: the client hung up."""
-    limit = sys.maxsize if limit is None else limit
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise TooLarge
@@ -204,7 +203,7 @@ async def _next(receive: Receive) -> MutableMapping[str, Any]:
     return message
 
 
-async def _refuse(send: Send, receive: Receive, limit: int) -> None:
+async def refuse_body(send: Send, receive: Receive, limit: int) -> None:
     """Say that the body is too large, and listen to some more of it while the client hears that."""
     body = orjson.dumps({"detail": f"The request body is larger than {limit} bytes"})
     headers = [

@@ -50,6 +50,9 @@ _HOT = {
     ("threads", "insert"),
 }
 
+#: How long a view waits for user code on the loop, in seconds. There are so many threads for views, and no more.
+_PATIENCE_SECONDS = 60.0
+
 
 @dataclass(kw_only=True)
 class Runtime:
@@ -87,16 +90,27 @@ class Runtime:
             self._registry = Registry(self.manifest)
         return self._registry
 
-    def on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+    def on_loop(
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        told: str = "The code of this server took too long. Try again.",
+    ) -> T:
         """
-        Run a coroutine on the process's loop, and wait for it. From a view's thread.
+        Run a coroutine on the process's loop, and wait for it, but not for ever. From a view's thread.
 
-        :raises Unavailable: there is no loop yet.
+        :raises Unavailable: there is no loop yet, or it took too long, as the client is `told`; it is cancelled then.
         """
         if self.loop is None:
             work.close()
             raise Unavailable("The server is starting. Try again.")
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result(_PATIENCE_SECONDS)
+        except TimeoutError:
+            if not future.cancel():
+                raise  # the work's own
+            raise Unavailable(told) from None
 
     def plug_in(self, plugs: Plugs) -> None:
         """Use what the operator has plugged in, which was opened on the process's loop."""

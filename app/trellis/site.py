@@ -18,12 +18,13 @@ from trellis import telemetry
 from trellis.api import cors
 from trellis.api.access import OPEN, WHO
 from trellis.auth.request import Request
-from trellis.bridge import Receive, Scope, Send, TooLarge, environ_of, read_body
+from trellis.bridge import Gone, Receive, Scope, Send, TooLarge, environ_of, read_body, refuse_body
 from trellis.domain.access import caller
 from trellis.errors import ConfigError, Denied, GraphLoadError, TrellisError
 from trellis.graphs import loader
 from trellis.graphs.manifest import GraphSpec, Manifest
 from trellis.runtime import Runtime
+from trellis.settings import Settings
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -54,7 +55,7 @@ class Site:
         self._flask = flask
         self._ours = ours
         self._http = rt.manifest.http
-        self._theirs = None if theirs is None else _as_asgi(theirs, rt.settings.web_threads)
+        self._theirs = None if theirs is None else _as_asgi(theirs, rt.settings)
         self._wraps = hasattr(theirs, "user_middleware")
         self._state: dict[str, Any] = {}
         if self._wraps:
@@ -273,18 +274,19 @@ async def _answer(
 # WSGI
 
 
-def _as_asgi(app: Any, threads: int) -> Asgi:
+def _as_asgi(app: Any, settings: Settings) -> Asgi:
     if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__):
         found: Asgi = app
         return found
-    return _Wsgi(app, threads)
+    return _Wsgi(app, settings.web_threads, max_body_bytes=settings.max_body_bytes)
 
 
 class _Wsgi:
     """A WSGI app on the loop: each request has a thread until its answer is sent."""
 
-    def __init__(self, app: Any, threads: int) -> None:
+    def __init__(self, app: Any, threads: int, *, max_body_bytes: int) -> None:
         self._app = app
+        self._limit = max_body_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="wsgi")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -293,7 +295,15 @@ class _Wsgi:
         if scope["type"] == "websocket":
             await _answer(scope, send, 404, None)
             return
-        environ = environ_of(scope, await read_body(scope, receive, None))
+        try:
+            # All of it: WSGI reads it in a thread, where nothing more can be received.
+            body = await read_body(scope, receive, self._limit)
+        except TooLarge:
+            await refuse_body(send, receive, self._limit)
+            return
+        except Gone:
+            return
+        environ = environ_of(scope, body)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._pool, self._respond, environ, send, loop)
 

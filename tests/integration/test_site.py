@@ -184,6 +184,15 @@ def test_wsgi_app(serve: Serve) -> None:
     serve(a_flask(), use, mount_prefix="/api", asks=False)
 
 
+def test_wsgi_app__body_that_is_too_large(serve: Serve, settings: Settings) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        refused = await client.post("/echo", content=b"x" * (settings.max_body_bytes + 1))
+        assert refused.status_code == 413
+        assert str(settings.max_body_bytes) in refused.json()["detail"]
+
+    serve(a_flask(), use, asks=False)
+
+
 async def plain(scope: Any, receive: Any, send: Any) -> None:
     """An ASGI app that is no framework's, and knows no lifespan."""
     assert scope["type"] == "http"

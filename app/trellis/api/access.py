@@ -237,6 +237,13 @@ _NAMED: Mapping[str, Resource] = {
     "assistant_id": "assistants",
     "cron_id": "crons",
 }
+#: By action on the store: the field of the body that says where.
+_PLACES = {
+    "put": "namespace",
+    "delete": "namespace",
+    "search": "namespace_prefix",
+    "list_namespaces": "prefix",
+}
 _NO_FILTER = (
     "a filter was returned for the store: rewrite value['namespace'] in @auth.on.store instead"
 )
@@ -264,7 +271,7 @@ def check() -> None:
     endpoint = cast(str, request.endpoint)
     if endpoint not in RULES:
         raise Denied(f"No rule says who may use {request.url_rule.rule}", status=403)
-    for rule in _rules_of_command() if endpoint == "commands.handle" else RULES[endpoint]:
+    for rule in _rules(endpoint):
         is_meant = rule.flag is None or body.flag(rule.flag)
         if is_meant and rt().access.decides(rule.resource, rule.action):
             _apply(rule)
@@ -281,7 +288,7 @@ def verify(response: Response) -> Response:
 
 def _drop_reserved() -> None:
     """Forget what the client says in metadata under keys of the server. A handler may write them."""
-    for rule in RULES.get(request.endpoint or "", ()):
+    for rule in _rules(request.endpoint or ""):
         if rule.keeps_metadata:
             for given in _given(rule):
                 if isinstance(sent := given.get("metadata"), dict):
@@ -341,6 +348,10 @@ def _apply(rule: Rule) -> None:
             _enforce(rule, found, given)
 
 
+def _rules(endpoint: str) -> Sequence[Rule]:
+    return _rules_of_command() if endpoint == "commands.handle" else RULES.get(endpoint, ())
+
+
 def _rules_of_command() -> Sequence[Rule]:
     sent = _body()
     method = sent.get("method") if isinstance(sent, dict) else None
@@ -390,16 +401,18 @@ def _value(rule: Rule, given: Mapping[str, Any]) -> dict[str, Any]:
     if rule.rest:
         value[rule.rest] = {key: item for key, item in given.items() if key not in rule.fields}
     if rule.target == "store":
-        value |= {"namespace": _namespace(given), "key": given.get("key", request.args.get("key"))}
+        value |= {
+            "namespace": _namespace(rule, given),
+            "key": given.get("key", request.args.get("key")),
+        }
     return value
 
 
-def _namespace(given: Mapping[str, Any]) -> tuple[str, ...]:
-    """The namespace of an item, or the prefix of those that are looked for."""
-    if request.method == "GET":
+def _namespace(rule: Rule, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The namespace of an item, or the prefix of those that are looked for: what the view would take."""
+    if rule.action == "get":
         return tuple(".".join(request.args.getlist("namespace")).split("."))
-    names = ("namespace", "namespace_prefix", "prefix")
-    sent = next((given[name] for name in names if given.get(name)), ())
+    sent = given.get(_PLACES[rule.action])
     return tuple(sent) if isinstance(sent, list) else ()
 
 
@@ -464,7 +477,7 @@ def _enforce_run(rule: Rule, condition: Condition, given: Mapping[str, Any]) -> 
     elif named:
         # For a thread that somebody else makes between this look and the insert.
         g.allowed = condition
-    if named and _forbidden(cast(Resource, rule.resource), [named], condition):
+    if named and _forbidden(cast(Resource, rule.resource), named, condition):
         raise NotFound(rule.hidden.format(named))
 
 
@@ -473,12 +486,13 @@ def _is_hidden(condition: Condition) -> bool:
     named = request.view_args or {}
     for name, resource in _NAMED.items():
         if name in named:
-            return _forbidden(resource, [str(_as_uuid(name, named[name]))], condition)
+            return _forbidden(resource, str(_as_uuid(name, named[name])), condition)
     if "run_id" in named and is_uuid(named["run_id"]):
-        return services.hides_run(rt(), who().tenant_id, named["run_id"], condition)
+        return services.hides_run(rt(), who().tenant_id, str(UUID(named["run_id"])), condition)
     return False
 
 
-def _forbidden(resource: Resource, ids: Sequence[str], condition: Condition) -> bool:
-    wanted = [each for each in ids if is_uuid(each)]
+def _forbidden(resource: Resource, named: str, condition: Condition) -> bool:
+    """Whether a row is not to be touched. What is no id is for the view to refuse; spellings of one are many."""
+    wanted = [str(UUID(named))] if is_uuid(named) else []
     return bool(services.forbidden(rt(), who().tenant_id, resource, wanted, condition))

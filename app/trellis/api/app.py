@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPMethod
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -31,7 +32,7 @@ from trellis.api import (
 )
 from trellis.api.current import EXTENSION
 from trellis.api.metrics import Metrics
-from trellis.db.engine import is_conflict, is_unavailable
+from trellis.db.engine import is_conflict, is_too_slow, is_unavailable
 from trellis.errors import Invalid, TrellisError, Unavailable
 from trellis.runtime import Runtime
 
@@ -51,6 +52,8 @@ _BLUEPRINTS = (
 #: The groups of routes that `disable_…` of langgraph.json can switch off, by blueprint.
 _GROUPS = {"assistants": "assistants", "threads": "threads", "state": "threads", "runs": "runs"}
 _GROUPS |= {"store": "store", "crons": "runs", "commands": "runs", "feeds": "threads"}
+
+_TOO_SLOW = "The database took too long with this. Try again, or ask for less at once."
 
 
 def create_app(rt: Runtime) -> Flask:
@@ -95,7 +98,9 @@ def _start() -> Response | None:
 def _count(metrics: Metrics, response: Response) -> Response:
     rule = request.url_rule.rule if request.url_rule else ""
     seconds = time.perf_counter() - g.started
-    metrics.count(request.method, rule, status=response.status_code, seconds=seconds)
+    # Clients may make methods up, and each would be a series for ever.
+    method = request.method if request.method in HTTPMethod.__members__ else "OTHER"
+    metrics.count(method, rule, status=response.status_code, seconds=seconds)
     return response
 
 
@@ -107,8 +112,10 @@ def _refuse(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    """The last edge: the database is out of reach, or it is ours to find by the request's id."""
+    """The last edge: the database is out of reach or at its limits, or it is ours to find by the request's id."""
     if is_unavailable(error) or is_conflict(error):
         return refusals.explain(Unavailable("The database is not available right now. Try again."))
+    if is_too_slow(error):
+        return refusals.explain(Unavailable(_TOO_SLOW))
     refusals.report(error)
     return Response("Internal Server Error", status=500, content_type="text/plain; charset=utf-8")

@@ -12,6 +12,7 @@ import orjson
 from flask import g, request
 
 from trellis.api.idempotency import HEADER
+from trellis.domain.metadata import check_sent
 from trellis.errors import Invalid
 
 T = TypeVar("T")
@@ -22,7 +23,6 @@ Kind = Literal["thread", "run", "assistant", "cron"]
 MAX_DEPTH = 100
 #: Of one object.
 MAX_KEYS = 10_000
-MAX_METADATA_BYTES = 64 * 1024
 #: What fits Postgres's bigint with room to spare; a page beyond it does not exist.
 MAX_OFFSET = 2**31 - 1
 #: Beyond it a float stands for more than one integer.
@@ -115,8 +115,8 @@ def metadata(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
     :raises Invalid: it is too large to be copied around with every run.
     """
-    if given and len(orjson.dumps(given)) > MAX_METADATA_BYTES:
-        raise Invalid(f"metadata is larger than {MAX_METADATA_BYTES} bytes. Keep it small.")
+    if given:
+        check_sent(given)
     return given or {}
 
 

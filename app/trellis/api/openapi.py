@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import GenericAlias
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 from flask import Blueprint, Flask, Response, current_app
@@ -29,6 +29,7 @@ from trellis.api.texts import StatePart
 from trellis.api.thread_streams import THREAD_MODES
 
 blueprint = Blueprint("openapi", __name__)
+T = TypeVar("T")
 
 #: The name under which the application keeps what describes the user's own app.
 THEIRS = "trellis-custom-openapi"
@@ -175,7 +176,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "feeds.events": Operation(takes=command_schemas.EventStreamRequest, media=(_SSE,)),
     "feeds.follow": Operation(media=(_SSE,), query=_THREAD_MODES, headers=_RESUME),
     "runs.create": Operation(takes=schemas.RunCreate, gives=schemas.Run, once=True, tells=_MADE),
-    "runs.create_and_stream": Operation(takes=schemas.RunCreate, media=(_SSE,), once=True),
+    "runs.create_and_stream": Operation(
+        takes=schemas.RunCreate, media=(_SSE,), once=True, tells=_FOLLOWED
+    ),
     "runs.create_and_wait": Operation(
         takes=schemas.RunCreate, gives=Any, once=True, tells=_FOLLOWED
     ),
@@ -194,6 +197,7 @@ OPERATIONS: Mapping[str, Operation] = {
         gives=schemas.Object,
         query={"wait": _FLAG, **_ACTION, "reason": {"type": "string", "enum": ["taken"]}},
         also={202: None},
+        tells=_FOLLOWED,
     ),
     "runs.cancel_many": Operation(takes=schemas.RunsCancel, query=_ACTION, status=204),
     "runs.delete": Operation(status=204),
@@ -203,7 +207,7 @@ OPERATIONS: Mapping[str, Operation] = {
         takes=schemas.StatelessRunCreate, gives=schemas.Run, once=True, tells=_MADE
     ),
     "runs.create_stateless_and_stream": Operation(
-        takes=schemas.StatelessRunCreate, media=(_SSE,), once=True
+        takes=schemas.StatelessRunCreate, media=(_SSE,), once=True, tells=_FOLLOWED
     ),
     "runs.create_stateless_and_wait": Operation(
         takes=schemas.StatelessRunCreate, gives=Any, once=True, tells=_FOLLOWED
@@ -222,7 +226,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "crons.get": Operation(gives=cron_schemas.Cron),
     "crons.patch": Operation(takes=cron_schemas.CronPatch, gives=cron_schemas.Cron),
     "crons.delete": Operation(status=204),
-    "crons.run": Operation(takes=False, gives=schemas.Run, once=True),
+    "crons.run": Operation(takes=False, gives=schemas.Run, once=True, tells=_MADE),
     "crons.search": Operation(
         takes=cron_schemas.CronSearch, gives=_listed(_part_of(cron_schemas.Cron)), tells=_PAGE
     ),
@@ -249,13 +253,21 @@ OPERATIONS: Mapping[str, Operation] = {
 @blueprint.get("/openapi.json")
 def document() -> Response:
     """Describe this API as OpenAPI 3.1."""
-    return wire.answer(_with_theirs(describe(current_app)))
+    return wire.answer(_with_theirs(_kept("trellis-openapi", describe)))
 
 
 @blueprint.get("/docs")
 def page() -> Response:
     """Show this API's reference; works without an internet connection."""
-    return Response(docs.page(describe(current_app)), content_type="text/html; charset=utf-8")
+    told = _kept("trellis-docs", lambda app: docs.page(describe(app)))
+    return Response(told, content_type="text/html; charset=utf-8")
+
+
+def _kept(name: str, make: Callable[[Flask], T]) -> T:
+    """Made once for an application: it takes longer than most requests, and anybody may ask for it."""
+    if name not in current_app.extensions:
+        current_app.extensions[name] = make(current_app)
+    return cast(T, current_app.extensions[name])
 
 
 def _with_theirs(document: dict[str, Any]) -> dict[str, Any]:

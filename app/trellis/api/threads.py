@@ -46,8 +46,8 @@ def create() -> Response:
     if wanted.supersteps:
         return _create_seeded(new, supersteps.updates(wanted.supersteps))
     row = _create(new)
-    is_new = row["created_at"] == row["updated_at"]
-    return wire.raw_answer(encoder.dumps(wire.thread(row, None if is_new else _values(row))))
+    values = _values(row) if new.keep_existing else None
+    return wire.raw_answer(encoder.dumps(wire.thread(row, values)))
 
 
 @blueprint.get("/threads/<thread_id>")

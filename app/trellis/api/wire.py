@@ -15,18 +15,6 @@ from trellis.errors import Invalid
 Row = Mapping[str, Any]
 T = TypeVar("T")
 
-ASSISTANT_FIELDS = (
-    "assistant_id",
-    "graph_id",
-    "config",
-    "context",
-    "metadata",
-    "name",
-    "created_at",
-    "updated_at",
-    "version",
-    "description",
-)
 RUN_FIELDS = (
     "run_id",
     "thread_id",

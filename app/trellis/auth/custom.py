@@ -7,6 +7,9 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,6 +27,8 @@ from trellis.errors import ConfigError, Denied
 #: What Studio sends with every request, and who it is then.
 _STUDIO_SCHEME = "langsmith"
 _STUDIO_NAME = "langgraph-studio-user"
+#: Authenticators that block at once.
+_THREADS = 32
 
 
 class Custom:
@@ -45,6 +50,8 @@ class Custom:
         self._cache = cache
         self._lets_studio_in = lets_studio_in
         self._authenticator = auth._authenticate_handler
+        # Not the loop's own few threads: open streams need those.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="auth")
         self.wants = _wanted(self._authenticator) if self._authenticator else frozenset()
 
     @property
@@ -69,10 +76,18 @@ class Custom:
     async def _identify(self, authenticator: Callable[..., Any], request: Request) -> Principal:
         given = await _arguments(self.wants, request)
         try:
-            return Principal(user=_user(await _call(authenticator, given)))
+            return Principal(user=_user(await self._call(authenticator, given)))
         # The edge to the user's code: whatever it stumbles over, the request is not let in.
         except Exception as error:
             raise _refusal(error, "Unauthorized", status=401) from error
+
+    async def _call(self, authenticator: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+        """Await it; what is no coroutine function may block, and runs in a thread of its own kind."""
+        if _is_async(authenticator):
+            return await authenticator(**given)
+        call = partial(copy_context().run, authenticator, **given)
+        made = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await made if inspect.isawaitable(made) else made
 
     @property
     def unguarded(self) -> list[str]:
@@ -140,10 +155,10 @@ def _headers(request: Request) -> dict[bytes, bytes]:
 
 
 async def _json(request: Request) -> Any:
-    """The body, if it is JSON; what it means is for the view to say."""
+    """The body, if it is JSON and not too deep for Python; why it is refused is for the view to say."""
     try:
         return json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -194,22 +209,17 @@ def _wanted(authenticator: Callable[..., Any]) -> frozenset[str]:
     return wanted
 
 
+def _is_async(authenticator: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(authenticator) or inspect.iscoroutinefunction(
+        type(authenticator).__call__
+    )
+
+
 async def _arguments(wanted: frozenset[str], request: Request) -> dict[str, Any]:
     given = {name: _GIVEN[name](request) for name in wanted}
     return {
         name: await value if inspect.isawaitable(value) else value for name, value in given.items()
     }
-
-
-async def _call(authenticator: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Await it; what is no coroutine function may block, and runs in a thread."""
-    is_async = inspect.iscoroutinefunction(authenticator) or inspect.iscoroutinefunction(
-        type(authenticator).__call__
-    )
-    if is_async:
-        return await authenticator(**given)
-    made = await asyncio.to_thread(authenticator, **given)
-    return await made if inspect.isawaitable(made) else made
 
 
 # What an authenticator returns

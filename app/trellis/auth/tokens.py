@@ -24,6 +24,8 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 #: Keys are fetched again after this long, and sooner for a key id that is new, but not for each forged one.
 _FRESH_SECONDS = 600.0
 _AGAIN_SECONDS = 30.0
+#: While there are none at all. Whoever comes meanwhile is told so, and does not wait for another attempt.
+_DOWN_SECONDS = 2.0
 _FETCH_SECONDS = 5.0
 _MAX_BYTES = 1 << 20
 #: How far the issuer's clock may be from ours.
@@ -47,7 +49,7 @@ class Tokens:
         """:raises ConfigError: the file of keys cannot be read."""
         self._rules = rules
         self._keys: Mapping[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
         self._lock = threading.Lock()
         if not _is_address(rules.jwks):
             self._keys = _read(Path(rules.jwks))
@@ -97,19 +99,21 @@ class Tokens:
     def _refresh(self, wanted: object) -> None:
         if not _is_address(self._rules.jwks):
             return
-        age = time.monotonic() - self._fetched_at
-        if age < _AGAIN_SECONDS or (age < _FRESH_SECONDS and wanted in self._keys):
-            return
+        age = time.monotonic() - self._tried_at
+        again = _AGAIN_SECONDS if self._keys else _DOWN_SECONDS
+        if age >= again and (age >= _FRESH_SECONDS or wanted not in self._keys):
+            self._fetch()
+        # Keys that were good a while ago are better than nobody being let in.
+        if not self._keys:
+            raise Unavailable("The keys of the token's issuer cannot be had. Try again.")
+
+    def _fetch(self) -> None:
         try:
             self._keys = _fetch(self._rules.jwks)
         except (OSError, ValueError, jwt.PyJWTError) as error:
             telemetry.log().error(telemetry.AUTH_FAILED, jwks=self._rules.jwks, error=str(error))
-            # Keys that were good a while ago are better than nobody being let in.
-            if not self._keys:
-                raise Unavailable(
-                    "The keys of the token's issuer cannot be had. Try again."
-                ) from None
-        self._fetched_at = time.monotonic()
+        # Only now: those who wait for the lock are to find that it was tried just before.
+        self._tried_at = time.monotonic()
 
 
 def _is_address(jwks: str) -> bool:
@@ -143,6 +147,8 @@ def _user(claims: Mapping[str, Any]) -> User:
     permissions = claims.get("permissions", claims.get("scope", []))
     if isinstance(permissions, str):
         permissions = permissions.split()
+    if not isinstance(permissions, list | None):
+        raise _bad("the claim permissions must be a list of texts")
     named = {"identity": claims["sub"], "display_name": claims.get("name")}
     return User({**named, "permissions": [str(each) for each in permissions or []]})
 

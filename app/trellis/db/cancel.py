@@ -61,8 +61,15 @@ def find_active(
     thread_id: str | None = None,
     run_ids: Sequence[str] | None = None,
     assistant_id: str | None = None,
+    after: Row | None = None,
+    limit: int,
 ) -> Sequence[Row]:
-    """Run and thread of the runs that are meant; None means all. By thread, so that each is locked once."""
+    """
+    Run and thread of a page of the runs that are meant; None means all. By thread, so that each is locked once.
+
+    `after` is the last row of the page before: runs that were made since the first page are left out.
+    """
+    last = after or {"at": None, "thread_id": None, "seq": None}
     return _rows(
         tx,
         "find_active",
@@ -71,6 +78,10 @@ def find_active(
         thread_id=thread_id,
         run_ids=None if run_ids is None else list(run_ids),
         assistant_id=assistant_id,
+        at=last["at"],
+        last_thread=last["thread_id"],
+        last_seq=last["seq"],
+        limit=limit,
     )
 
 

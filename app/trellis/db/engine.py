@@ -120,9 +120,9 @@ def is_unavailable(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
-def is_too_slow(error: DBAPIError) -> bool:
+def is_too_slow(error: BaseException) -> bool:
     """Whether the statement ran out of time."""
-    return getattr(error.orig, "pgcode", None) == "57014"
+    return getattr(getattr(error, "orig", None), "pgcode", None) == "57014"
 
 
 def is_conflict(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from trellis.db.assistants import Query
 from trellis.db.engine import Tx
 from trellis.domain.access import Condition
 from trellis.domain.assistants import aligned
+from trellis.domain.metadata import check_merged
 from trellis.domain.pages import Page
 from trellis.errors import Conflict, GraphLoadError, Invalid, NotFound, Unavailable
 from trellis.runtime import Runtime
@@ -104,6 +105,7 @@ def change(rt: Runtime, tenant_id: str, assistant_id: str, wanted: Change) -> Ro
 
     :raises NotFound: there is no such assistant, or no such graph.
     :raises BadRequest: context and configurable contradict each other.
+    :raises Invalid: its metadata would grow too large.
     """
     _check_graph(rt, wanted.fields.get("graph_id"))
     settings = {}
@@ -114,7 +116,10 @@ def change(rt: Runtime, tenant_id: str, assistant_id: str, wanted: Change) -> Ro
     with rt.engine.begin() as tx:
         row = _locked(tx, tenant_id, assistant_id)
         fields = {**row, **wanted.fields, **settings, "metadata": wanted.metadata}
-        return assistants.change(tx, assistant_id, fields)
+        changed = assistants.change(tx, assistant_id, fields)
+        if wanted.metadata:
+            check_merged(changed["metadata"])
+    return changed
 
 
 def set_latest(rt: Runtime, tenant_id: str, assistant_id: str, *, version: int) -> Row:

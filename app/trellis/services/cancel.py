@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from trellis.db import cancel as rows
 from trellis.db.access import forbidden
@@ -27,6 +28,9 @@ from trellis.errors import NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.stream import log as stream_log
 from trellis.telemetry import CANCEL_FAILED, RUN_CANCELLED, log
+
+#: Runs that are looked for at once.
+_PAGE = 100
 
 _NONE_FOUND = "No runs found to cancel."
 _NONE_MATCHES = (
@@ -92,25 +96,43 @@ def many(
 
     :raises NotFound: there is none.
     """
-    with rt.autocommit.connect() as tx:
-        found = rows.find_active(
-            tx, tenant_id, statuses=statuses, thread_id=thread_id, run_ids=run_ids
-        )
-        if allowed is not None:
-            threads = {row["thread_id"] for row in found}
-            hidden = forbidden(tx, tenant_id, "threads", threads, allowed)
-            found = [row for row in found if row["thread_id"] not in hidden]
-    if not found:
-        raise NotFound(_NONE_FOUND)
     reason = CANCELLED_RUNS.format(action=action)
-    _each(rt, tenant_id, found, action=action, reason=reason, statuses=statuses)
+    is_any = False
+    for page in _pages(rt, tenant_id, statuses=statuses, thread_id=thread_id, run_ids=run_ids):
+        found = _shown(rt, tenant_id, page, allowed)
+        is_any |= bool(found)
+        _each(rt, tenant_id, found, action=action, reason=reason, statuses=statuses)
+    if not is_any:
+        raise NotFound(_NONE_FOUND)
 
 
 def of_assistant(rt: Runtime, tenant_id: str, assistant_id: str) -> None:
     """Cancel the runs of an assistant that is about to be deleted, keeping what they did."""
+    for found in _pages(rt, tenant_id, statuses=tuple(ACTIVE), assistant_id=assistant_id):
+        _each(rt, tenant_id, found, action=Action.INTERRUPT, reason=ASSISTANT_DELETED)
+
+
+def _pages(rt: Runtime, tenant_id: str, **meant: Any) -> Iterator[Sequence[Row]]:
+    """The active runs that are meant, some at a time: there may be millions."""
+    last: Row | None = None
+    while True:
+        with rt.autocommit.connect() as tx:
+            page = rows.find_active(tx, tenant_id, **meant, after=last, limit=_PAGE)
+        yield page
+        if len(page) < _PAGE:
+            return
+        last = page[-1]
+
+
+def _shown(
+    rt: Runtime, tenant_id: str, found: Sequence[Row], allowed: Condition | None
+) -> Sequence[Row]:
+    if allowed is None:
+        return found
     with rt.autocommit.connect() as tx:
-        found = rows.find_active(tx, tenant_id, statuses=tuple(ACTIVE), assistant_id=assistant_id)
-    _each(rt, tenant_id, found, action=Action.INTERRUPT, reason=ASSISTANT_DELETED)
+        threads = {row["thread_id"] for row in found}
+        hidden = forbidden(tx, tenant_id, "threads", threads, allowed)
+    return [row for row in found if row["thread_id"] not in hidden]
 
 
 def _each(
@@ -123,13 +145,18 @@ def _each(
     statuses: Sequence[str] = tuple(ACTIVE),
 ) -> None:
     """Each thread in a transaction of its own: what comes to an end meanwhile is left out."""
-    for thread, group in groupby(found, key=itemgetter("thread_id")):
-        ids = [row["run_id"] for row in group]
-        with rt.engine.begin() as tx:
-            stopped = _stop(
-                tx, tenant_id, thread, ids, action=action, reason=reason, statuses=statuses
-            )
-        _tell(rt, stopped)
+    done: list[Stopped] = []
+    try:
+        for thread, group in groupby(found, key=itemgetter("thread_id")):
+            ids = [row["run_id"] for row in group]
+            with rt.engine.begin() as tx:
+                stopped = _stop(
+                    tx, tenant_id, thread, ids, action=action, reason=reason, statuses=statuses
+                )
+            done.append(stopped)
+    finally:
+        # At once: each time, a Redis that is away takes its timeout.
+        _tell(rt, *done)
 
 
 def _stop(
@@ -211,11 +238,14 @@ def delete_threads(rt: Runtime, tenant_id: str, thread_ids: Sequence[str]) -> in
     return len(found)
 
 
-def _tell(rt: Runtime, stopped: Stopped) -> None:
+def _tell(rt: Runtime, *stopped: Stopped) -> None:
     """After the commit: workers look at their runs, clients that follow a run that never began see its end."""
-    rt.signals(stopped.asked)
-    stream_log.append_ends(rt.redis, rt.settings.redis_key_prefix, stopped.ended)
-    for run_id in (*stopped.ended, *stopped.asked):
+    asked = [run_id for each in stopped for run_id in each.asked]
+    ended = [run_id for each in stopped for run_id in each.ended]
+    rt.signals(asked)
+    stream_log.append_ends(rt.redis, rt.settings.redis_key_prefix, ended)
+    for run_id in (*ended, *asked):
         log().info(RUN_CANCELLED, run_id=run_id)
-    if stopped.following is not None:
-        rt.announcer(stopped.following.run_id, stopped.following.graph_id)
+    for each in stopped:
+        if each.following is not None:
+            rt.announcer(each.following.run_id, each.following.graph_id)

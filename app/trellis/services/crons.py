@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any
@@ -131,7 +132,8 @@ def patch(
             raise NotFound(f"Cron '{cron_id}' not found")
         changed = change(before)
         # Whoever changes it: its runs stay those of who made it.
-        new = replace(changed, run=replace(changed.run, user=before["run"]["user"]))
+        made = {"user": before["run"]["user"], "headers": before["run"].get("headers") or {}}
+        new = replace(changed, run=replace(changed.run, **made))
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )
@@ -177,9 +179,13 @@ def run_now(
     :raises Conflict: its thread is busy and the strategy is to reject, or the key stands for another request.
     """
     made: list[Accepted] = []
+    priority = _priority(rt, tenant_id, cron_id)
 
     def make(tx: Tx) -> list[RunRow]:
-        made.append(_run_now(rt, tx, tenant_id, cron_id))
+        row = rows.get(tx, tenant_id, cron_id)
+        if row is None:
+            raise NotFound("Not Found")
+        made.append(_accept(rt, tx, row, tick=None, priority=priority))
         return [made[0][0]]
 
     [run], is_replay = idempotency.once(rt, tenant_id, key, make)
@@ -188,28 +194,46 @@ def run_now(
     return run, is_replay
 
 
-def _run_now(rt: Runtime, tx: Tx, tenant_id: str, cron_id: str) -> Accepted:
-    row = rows.get(tx, tenant_id, cron_id)
+def _priority(rt: Runtime, tenant_id: str, cron_id: str) -> int | None:
+    """What the operator's hook says of a cron's next run. Asked before the transaction: it may take its time."""
+    if rt.priority is None:
+        return None
+    with rt.autocommit.connect() as tx:
+        row = rows.get(tx, tenant_id, cron_id)
     if row is None:
-        raise NotFound("Not Found")
-    return _accept(rt, tx, row, tick=None)
+        return None
+    with _encryption_of(row):
+        [new] = runs.prioritised(rt, tenant_id, row["thread_id"], [_new_run(row)])
+    return new.priority
 
 
-def _accept(rt: Runtime, tx: Tx, row: Row, *, tick: datetime | None) -> Accepted:
+def _new_run(row: Row) -> NewRun:
     # Written by an older or a newer version too: what this one does not know cannot be honoured by it.
     known = {name: value for name, value in row["run"].items() if name in _NEW_RUN}
-    new = replace(
+    return replace(
         NewRun(**known),
         metadata=row["metadata"],
         thread_metadata={} if row["thread_id"] else row["metadata"],
         cron_id=row["cron_id"],
     )
+
+
+@contextmanager
+def _encryption_of(row: Row) -> Iterator[None]:
+    """What encryption handlers are told: what they were when the cron was made."""
     told = encryption_context.set(row["run"].get("encryption_context") or {})
     try:
-        [new] = runs.prioritised(rt, row["tenant_id"], row["thread_id"], [new])
-        run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
+        yield
     finally:
         encryption_context.reset(told)
+
+
+def _accept(
+    rt: Runtime, tx: Tx, row: Row, *, tick: datetime | None, priority: int | None
+) -> Accepted:
+    new = replace(_new_run(row), priority=priority)
+    with _encryption_of(row):
+        run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
     rows.stamp(tx, row["cron_id"], run["run_id"], tick=tick)
     return run, new, stopped
 
@@ -222,17 +246,18 @@ def fire(rt: Runtime, *, limit: int = 100) -> int:
     """
     with rt.autocommit.connect() as tx:
         found = rows.due(tx, limit=limit)
-    return sum(_fire(rt, row["cron_id"], row["thread_id"]) for row in found)
+    return sum(_fire(rt, **row) for row in found)
 
 
-def _fire(rt: Runtime, cron_id: str, thread_id: str | None) -> bool:
+def _fire(rt: Runtime, *, cron_id: str, tenant_id: str, thread_id: str | None) -> bool:
     """Run and next tick in one transaction. What goes wrong with one cron does not concern the others."""
     try:
+        priority = _priority(rt, tenant_id, cron_id)
         with rt.engine.begin() as tx:
             row = rows.take(tx, cron_id, thread_id)
             if row is None:
                 return False
-            made, error = _try(rt, tx, row)
+            made, error = _try(rt, tx, row, priority)
             due = next_tick(_timing(row), row["now"])
             rows.advance(tx, cron_id, to=due, error=error)
     except Exception as failure:
@@ -244,11 +269,11 @@ def _fire(rt: Runtime, cron_id: str, thread_id: str | None) -> bool:
     return True
 
 
-def _try(rt: Runtime, tx: Tx, row: Row) -> tuple[Accepted | None, str | None]:
+def _try(rt: Runtime, tx: Tx, row: Row, priority: int | None) -> tuple[Accepted | None, str | None]:
     """Accept the run of a tick. A tick that cannot be honoured is passed over; the text says why."""
     try:
         with tx.begin_nested():
-            return _accept(rt, tx, row, tick=row["next_run_at"]), None
+            return _accept(rt, tx, row, tick=row["next_run_at"], priority=priority), None
     except Exception as error:
         if is_unavailable(error) or is_conflict(error):
             raise

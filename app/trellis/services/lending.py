@@ -14,7 +14,7 @@ from trellis.db.engine import is_of_database
 from trellis.domain.access import caller
 from trellis.domain.failures import describe
 from trellis.domain.store import check_tenant
-from trellis.errors import BadRequest, TrellisError, Unavailable
+from trellis.errors import BadRequest, TrellisError
 from trellis.runtime import Runtime
 from trellis.telemetry import STATE_REFUSED, log
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     Graph: TypeAlias = Pregel[Any, Any, Any, Any]
     Use: TypeAlias = Callable[[Graph], Awaitable[T]]
-
-#: A state of many megabytes takes its time, but not for ever.
-_PATIENCE_SECONDS = 60
 
 
 def with_graph(
@@ -50,15 +47,8 @@ def with_graph(
     :raises GraphLoadError: it could not be imported.
     :raises BadRequest: its code refuses the state, or the change of it.
     """
-    if rt.loop is None:
-        raise Unavailable("The server is starting. Try again.")
     lending = _lend(rt, graph_id, config, use, backend, access_context)
-    work = asyncio.run_coroutine_threadsafe(lending, rt.loop)
-    try:
-        return work.result(_PATIENCE_SECONDS)
-    except TimeoutError:
-        work.cancel()
-        raise Unavailable("The graph took too long with the state. Try again.") from None
+    return rt.on_loop(lending, told="The graph took too long with the state. Try again.")
 
 
 async def _lend(

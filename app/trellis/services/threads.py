@@ -17,6 +17,7 @@ from trellis.db.threads import Query
 from trellis.domain.access import Condition
 from trellis.domain.containment import contains
 from trellis.domain.idempotency import Key
+from trellis.domain.metadata import check_merged
 from trellis.domain.pages import Page
 from trellis.domain.ttl import Ttl
 from trellis.errors import Conflict, Invalid, NotCounted, NotFound, ThreadNotFound
@@ -120,11 +121,14 @@ def patch(
     Merge metadata into a thread, and restart its time to live if one is given.
 
     :raises NotFound: there is no such thread.
+    :raises Invalid: its metadata would grow too large.
     """
     with rt.engine.begin() as tx:
         row = threads.patch(tx, tenant_id, thread_id=thread_id, metadata=metadata, ttl=ttl)
-    if row is None:
-        raise NotFound("Not Found")
+        if row is None:
+            raise NotFound("Not Found")
+        if metadata:
+            check_merged(row["metadata"])
     return row
 
 

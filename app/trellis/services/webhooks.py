@@ -6,6 +6,7 @@ import queue
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from trellis.db import webhooks as rows
@@ -15,6 +16,8 @@ from trellis.runtime import Runtime
 
 #: `getaddrinfo` takes no timeout, and a resolver that does not answer must not hold up a request.
 _RESOLVE_SECONDS = 3.0
+#: For all URLs of a request together: a batch may name a hundred hosts, and each of them may take its time.
+_REQUEST_SECONDS = 10.0
 
 
 def check(webhooks: Webhooks, urls: Iterable[str | None]) -> None:
@@ -23,8 +26,9 @@ def check(webhooks: Webhooks, urls: Iterable[str | None]) -> None:
 
     :raises Invalid: says why.
     """
-    for url in {url for url in urls if url is not None}:
-        resolve(url, webhooks.policy)
+    until = monotonic() + _REQUEST_SECONDS
+    for url in dict.fromkeys(url for url in urls if url is not None):
+        resolve(url, webhooks.policy, seconds=until - monotonic())
 
 
 def report(rt: Runtime, tenant_id: str, run_id: str) -> Mapping[str, Any]:
@@ -40,20 +44,24 @@ def report(rt: Runtime, tenant_id: str, run_id: str) -> Mapping[str, Any]:
     return row
 
 
-def resolve(url: str, policy: Policy) -> tuple[Target, Sequence[str]]:
+def resolve(
+    url: str, policy: Policy, *, seconds: float = _RESOLVE_SECONDS
+) -> tuple[Target, Sequence[str]]:
     """
     Where a URL leads, and the addresses to connect to: these, and not what the name means a moment later.
 
-    :raises Invalid: the policy forbids the URL, or one of its host's addresses; or there are none.
+    :raises Invalid: the policy forbids the URL, or one of its host's addresses; or there are none, or not in time.
     """
     target = parse(url, policy)
-    addresses = _addresses(target.host, target.port)
+    addresses = _addresses(target.host, target.port, seconds=min(seconds, _RESOLVE_SECONDS))
     for address in addresses:
         check_address(address, policy)
     return target, addresses
 
 
-def _addresses(host: str, port: int) -> Sequence[str]:
+def _addresses(host: str, port: int, *, seconds: float) -> Sequence[str]:
+    if seconds <= 0:
+        raise unresolved()
     answer: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
 
     def look_up() -> None:
@@ -65,7 +73,7 @@ def _addresses(host: str, port: int) -> Sequence[str]:
 
     threading.Thread(target=look_up, name="resolve", daemon=True).start()
     try:
-        found = answer.get(timeout=_RESOLVE_SECONDS)
+        found = answer.get(timeout=seconds)
     except queue.Empty:
         found = []
     if not found:

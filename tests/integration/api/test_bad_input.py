@@ -278,6 +278,21 @@ def test_metadata_that_is_too_large(
     unharmed(client.open(fill(path, **ids), method=method, json=body))
 
 
+@pytest.mark.parametrize("path", ["/threads/<thread_id>", "/assistants/<assistant_id>"])
+def test_metadata_that_grow_too_large(client: FlaskClient, ids: dict[str, str], path: str) -> None:
+    """Each part is small enough to be sent."""
+    path = fill(path, **ids)
+    parts = [{"metadata": {name: "x" * 60_000}} for name in "abc"]
+    assert [client.patch(path, json=part).status_code for part in parts] == [200, 200, 422]
+
+    kept = client.get(path).get_json()
+    assert {"a", "b"} <= kept["metadata"].keys()
+    assert "c" not in kept["metadata"]
+    # There is a way out.
+    assert client.patch(path, json={"metadata": {"a": None}}).status_code == 200
+    assert client.patch(path, json=parts[2]).status_code == 200
+
+
 def test_a_batch_with_one_bad_run(client: FlaskClient, unharmed: Callable[[Any], None]) -> None:
     good = {"assistant_id": "echo"}
     for batch in ([], [good, {}], [good, {"assistant_id": 1}], [good] * 101, good):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
+from trellis.domain.http import Headers, HttpConfig
 from trellis.domain.ids import default_assistant_id, new_id
+from trellis.runtime import Runtime
 
 FIELDS = [
     "cron_id",
@@ -204,6 +207,18 @@ def test_patch__config_keeps_the_cron_id(client: FlaskClient) -> None:
     assert cron["payload"]["config"] == {"configurable": {"k": 1, "cron_id": cron_id}}
     assert context["payload"]["config"] == {"configurable": {"cron_id": cron_id}}
     assert context["payload"]["context"] == {"c": 1}
+
+
+def test_patch__keeps_the_headers_of_its_maker(client: FlaskClient, rt: Runtime) -> None:
+    meant = HttpConfig(configurable_headers=Headers(includes=("x-team",)))
+    rt.manifest = replace(rt.manifest, http=meant)
+    made = client.post("/runs/crons", json=ECHO, headers={"X-Team": "blue"}).get_json()
+    path = f"/runs/crons/{made['cron_id']}"
+
+    client.patch(path, json={"schedule": "0 0 * * *"}, headers={"X-Team": "red"})
+
+    run = client.post(f"{path}/run").get_json()
+    assert run["kwargs"]["config"]["configurable"]["x-team"] == "blue"
 
 
 @pytest.mark.parametrize(

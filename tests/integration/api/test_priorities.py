@@ -135,6 +135,33 @@ def test_cron(client: FlaskClient, hook: Hook, rt: Runtime, sql: Sql) -> None:
     assert sql("SELECT priority FROM run") == -3
 
 
+@pytest.mark.parametrize("how", ["fire", "run"])
+def test_cron__no_transaction_waits_for_the_hook(
+    client: FlaskClient, thread_id: str, hook: Hook, rt: Runtime, sql: Sql, how: str
+) -> None:
+    cron = create(client, f"/threads/{thread_id}/runs/crons", schedule="0 0 * * *")
+    sql("UPDATE cron SET next_run_at = clock_timestamp() RETURNING 1")
+    waiting: list[int] = []
+
+    async def look() -> Any:
+        waiting.append(
+            sql(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
+        )
+        return {"priority": 2}
+
+    hook.answer = look
+    if how == "fire":
+        assert crons.fire(rt) == 1
+    else:
+        assert client.post(f"/runs/crons/{cron['cron_id']}/run").status_code == 200
+
+    assert waiting == [0]
+    assert sql("SELECT priority FROM run") == 2
+
+
 def test_hooks_own_clients_stay_in_the_tenant(rt: Runtime, hook: Hook, sql: Sql) -> None:
     from trellis.domain.new_run import NewRun
     from trellis.services import runs

@@ -54,6 +54,14 @@ def test_create_run__on_a_thread(client: FlaskClient, path: str, sql: Any) -> No
     assert stored == {**STAMP, "graph_id": "echo", "mine": 1}
 
 
+def test_command__run_start(client: FlaskClient, thread_id: str, sql: Any) -> None:
+    command = {"id": 1, "method": "run.start", "params": {**RUN, "metadata": FORGED}}
+
+    client.post(f"/threads/{thread_id}/commands", json=command)
+
+    assert sql("SELECT metadata FROM run") == {**STAMP, "graph_id": "echo", "mine": 1}
+
+
 def test_create_batch(client: FlaskClient) -> None:
     made = client.post("/runs/batch", json=[{**RUN, "metadata": FORGED}, RUN]).get_json()
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
 from trellis.api.app import create_app
-from trellis.runtime import build
+from trellis.runtime import Runtime, build
 from trellis.settings import Settings
 
 PROJECT = Path(__file__).with_name("project") / "langgraph.json"
@@ -81,6 +82,16 @@ def test_metrics(client: FlaskClient) -> None:
     assert 'path="/threads/<thread_id>",status="422"} 1.0' in text
     assert 'lg_api_num_runs{status="pending"} 0.0' in text
     assert "lg_api_workers_max 0.0" in text
+
+
+def test_metrics__methods_that_clients_make_up(client: FlaskClient) -> None:
+    for method in ("FOO1", "FOO2"):
+        client.open("/ok", method=method)
+
+    text = client.get("/metrics").get_data(as_text=True)
+
+    assert 'lg_api_http_requests_total{method="OTHER",path="",status="405"} 2.0' in text
+    assert "FOO" not in text
 
 
 def test_metrics__of_streams(client: FlaskClient) -> None:
@@ -186,6 +197,21 @@ def test_failure__that_nobody_foresaw(app: Flask) -> None:
     assert response.status_code == 500
     assert response.data == b"Internal Server Error"
     assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_statement__that_takes_too_long(client: FlaskClient, rt: Runtime, thread_id: str) -> None:
+    with rt.engine.connect() as other:
+        other.exec_driver_sql("SELECT 1 FROM thread FOR UPDATE")
+        event.listen(
+            rt.engine, "begin", lambda tx: tx.exec_driver_sql("SET LOCAL statement_timeout = 50")
+        )
+
+        response = client.delete(f"/threads/{thread_id}")
+
+    assert response.status_code == 503
+    assert "took too long" in response.get_json()["detail"]
+    assert response.headers["Retry-After"] == "2"
+    assert client.get(f"/threads/{thread_id}").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/threads/%00", "/threads/x?include=%00", "/runs/%00/join"])

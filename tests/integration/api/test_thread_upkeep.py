@@ -50,6 +50,14 @@ def test_copy(client: FlaskClient, asked: str) -> None:
     assert (ttl["strategy"], ttl["ttl_minutes"]) == ("keep_latest", 5.0)
 
 
+def test_copy__can_be_taken_by_its_id(client: FlaskClient, asked: str) -> None:
+    copy = client.post(f"/threads/{asked}/copy").get_json()
+
+    body = {"thread_id": copy["thread_id"], "if_exists": "do_nothing"}
+
+    assert client.post("/threads", json=body).get_json() == copy
+
+
 def test_copy__has_the_history_for_itself(client: FlaskClient, asked: str) -> None:
     copy = client.post(f"/threads/{asked}/copy").get_json()["thread_id"]
     before = history(client, asked)

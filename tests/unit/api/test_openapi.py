@@ -37,6 +37,18 @@ def test_describe(app: Flask) -> None:
     assert list(stream) == ["text/event-stream"]
 
 
+def test_describe__whoever_follows_a_run_is_told_where_it_is(app: Flask) -> None:
+    paths = openapi.describe(app)["paths"]
+    many = ("/runs/cancel", "/threads/{thread_id}/stream")
+    followed = [path for path in paths if path.endswith(("/stream", "/wait", "/join", "/cancel"))]
+
+    for path in followed:
+        for operation in paths[path].values() if path not in many else ():
+            headers = operation["responses"]["200"].get("headers", {})
+            assert [*headers] == ["Content-Location", "Location"], path
+    assert len(followed) == 11
+
+
 def test_describe__every_reference_leads_somewhere(app: Flask) -> None:
     document = openapi.describe(app)
 

@@ -7,6 +7,7 @@ import inspect
 import re
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,14 @@ def test_authenticate__is_given_what_it_names() -> None:
     assert told["headers"] == {b"authorization": b"Bearer t", b"x-y": b"z"}
 
 
+@pytest.mark.parametrize("sent", [b"{", b"[" * 100_000], ids=["broken", "deep"])
+def test_authenticate__body_is_refused_later(sent: bytes) -> None:
+    async def authenticator(body: Any) -> str:
+        return f"sent {body}"
+
+    assert authenticate(authenticator, a_request(sent)).identity == "sent None"
+
+
 def test_authenticate__can_take_all_that_the_sdk_promises() -> None:
     promises = str(Auth.authenticate.__doc__) + inspect.getsource(types)
     promised = set(re.findall(r"^ +(?:- )?([a-z_]+) \(.+?\): ", promises, re.MULTILINE))
@@ -104,6 +113,24 @@ def test_authenticate__can_take_all_that_the_sdk_promises() -> None:
     exec(source, defined := {})
 
     assert authenticate(defined["authenticator"]).identity == "a"
+
+
+def test_authenticate__blocking_ones_leave_the_threads_of_the_loop_alone() -> None:
+    """Whoever follows a run needs them."""
+    done = threading.Event()
+
+    async def while_they_are_taken() -> Principal:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        taken = loop.run_in_executor(None, done.wait)
+        try:
+            asking = custom(lambda authorization: "a").authenticate(a_request())
+            return await asyncio.wait_for(asking, 30)
+        finally:
+            done.set()
+            await taken
+
+    assert asyncio.run(while_they_are_taken()).identity == "a"
 
 
 def test_authenticate__blocking_one_runs_in_a_thread() -> None:

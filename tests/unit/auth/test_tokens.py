@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,7 @@ def test_holder(rules: TokenRules) -> None:
         {"sub": None},
         {"sub": 7},
         {"nbf": time.time() + 3600},
+        {"permissions": 5},
         {"org": None},
         {"org": ""},
         {"org": {"$ne": ""}},
@@ -98,9 +102,40 @@ def test_holder__without_tenants(rules: TokenRules) -> None:
     assert found.tenant_id == "default"
 
 
-def test_holder__issuer_is_down(rules: TokenRules) -> None:
-    with pytest.raises(Unavailable):
-        Tokens(replace(rules, jwks="http://127.0.0.1:9/jwks")).holder(token())
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[str]]]:
+    """The address of an issuer that is down, and what it was asked for."""
+    paths: list[str] = []
+
+    class Down(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Down) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/jwks", paths
+        server.shutdown()
+        thread.join()
+
+
+def test_holder__issuer_is_down(
+    rules: TokenRules, asked: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests do not wait for it one after the other: they have the threads of the process meanwhile."""
+    monkeypatch.setattr("trellis.auth.tokens._DOWN_SECONDS", 600.0)
+    address, paths = asked
+    tokens = Tokens(replace(rules, jwks=address))
+
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            tokens.holder(token())
+
+    assert paths == ["/jwks"]
 
 
 def test_tokens__no_keys(rules: TokenRules, tmp_path: Path) -> None:

@@ -70,6 +70,23 @@ def test_check__all_of_a_batch() -> None:
         webhooks.check(Webhooks(), [None, "http://127.0.0.1/"])
 
 
+def test_check__names_that_take_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request with very many of them does not keep its thread for as many times as long."""
+    looked_up: list[str] = []
+
+    def slowly(host: str, *_: Any, **__: Any) -> list[Any]:
+        looked_up.append(host)
+        return [found("1.1.1.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    monkeypatch.setattr(webhooks, "monotonic", lambda: 2.9 * len(looked_up))
+
+    with pytest.raises(Invalid, match="DNS resolution failed"):
+        webhooks.check(Webhooks(), [f"http://{n}.example/" for n in range(100)])
+
+    assert len(looked_up) == 4
+
+
 def answer_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     answer = [found(address) for address in addresses]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)

@@ -13,7 +13,7 @@ SELECT thread_id::text
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND tenant_id = %(tenant_id)s
    AND NOT temporary
- ORDER BY thread_id
+ ORDER BY thread.thread_id
    FOR UPDATE
 
 -- name: active
@@ -32,14 +32,20 @@ SELECT thread_id::text, status
    AND tenant_id = %(tenant_id)s
 
 -- name: find_active
-SELECT run_id::text, thread_id::text
+-- A page of the runs that are meant, from behind the last one of the page before. Those that were made since the first
+-- page are left out: somebody may make runs faster than they are ended. (Unqualified, the order would be that of the
+-- texts, which no index has.)
+SELECT run_id::text, thread_id::text, seq, coalesce(%(at)s::timestamptz, clock_timestamp()) AS at
   FROM run
  WHERE tenant_id = %(tenant_id)s
    AND status = ANY(%(statuses)s::text[])
    AND (%(thread_id)s::uuid IS NULL OR thread_id = %(thread_id)s::uuid)
    AND (%(run_ids)s::uuid[] IS NULL OR run_id = ANY(%(run_ids)s::uuid[]))
    AND (%(assistant_id)s::uuid IS NULL OR assistant_id = %(assistant_id)s::uuid)
- ORDER BY thread_id, seq
+   AND (%(at)s::timestamptz IS NULL
+        OR (created_at <= %(at)s::timestamptz AND (thread_id, seq) > (%(last_thread)s::uuid, %(last_seq)s::bigint)))
+ ORDER BY run.thread_id, run.seq
+ LIMIT %(limit)s
 
 -- name: ask
 -- The worker ends the run; this says how. A stronger wish replaces a weaker one, never the other way round.
@@ -121,7 +127,7 @@ SELECT run_id::text, status
   FROM run
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid)
- ORDER BY run_id
+ ORDER BY run.run_id
    FOR UPDATE
 
 -- name: is_head

@@ -111,7 +111,7 @@ SELECT thread_id::text, checkpoint_ns, checkpoint_id, parent_checkpoint_id, body
    AND (%(filter)s::jsonb IS NULL OR metadata @> %(filter)s::jsonb)
    AND (%(last_id)s::text IS NULL
         OR (checkpoint_id, thread_id, checkpoint_ns) < (%(last_id)s::text, %(last_thread)s::uuid, %(last_ns)s::text))
- ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC
+ ORDER BY checkpoint_id DESC, checkpoint.thread_id DESC, checkpoint_ns DESC
  LIMIT %(limit)s
 
 -- name: patch_latest
@@ -219,11 +219,11 @@ SELECT thread_id::text, checkpoint_ns, checkpoint_id
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
 
 -- name: newest
-SELECT DISTINCT ON (thread_id, checkpoint_ns)
+SELECT DISTINCT ON (checkpoint.thread_id, checkpoint_ns)
        thread_id::text, checkpoint_ns, checkpoint_id, metadata -> 'counters_since_delta_snapshot' AS counters
   FROM checkpoint
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
- ORDER BY thread_id, checkpoint_ns, checkpoint_id DESC
+ ORDER BY checkpoint.thread_id, checkpoint_ns, checkpoint_id DESC
 
 -- name: of_runs
 SELECT thread_id::text, checkpoint_ns, checkpoint_id

@@ -71,7 +71,7 @@ DELETE FROM cron
 -- name: due
 -- The clock is read once, in a subquery: the condition then is one of the index, and crons that are not due cost
 -- nothing.
-SELECT cron_id::text, thread_id::text
+SELECT cron_id::text, tenant_id, thread_id::text
   FROM cron
  WHERE enabled
    AND (end_time IS NULL OR next_run_at <= end_time)

@@ -3,14 +3,14 @@
 SELECT thread_id::text
   FROM thread
  WHERE tenant_id = %(tenant_id)s
- ORDER BY thread_id
+ ORDER BY thread.thread_id
    FOR UPDATE
 
 -- name: lock_runs
 SELECT run_id::text, status
   FROM run
  WHERE tenant_id = %(tenant_id)s
- ORDER BY run_id
+ ORDER BY run.run_id
    FOR UPDATE
 
 -- name: runs

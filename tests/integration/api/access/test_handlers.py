@@ -146,6 +146,21 @@ def test_run__does_not_make_a_shared_thread_ones_own(
 
 
 @only_owners
+def test_handler__that_does_not_answer(
+    people: Callers, rows: Callable[[], tuple[int, ...]], monkeypatch: Any
+) -> None:
+    """It keeps a thread of the process for a while, not for ever."""
+    monkeypatch.setattr("trellis.runtime._PATIENCE_SECONDS", 0.1)
+    before = rows()
+
+    response = people["endless"]("POST", "/threads", {})
+
+    assert response.status_code == 503
+    assert "took too long" in response.get_json()["detail"]
+    assert rows() == before
+
+
+@only_owners
 def test_route_without_rule__is_closed(app: Flask, people: Callers, monkeypatch: Any) -> None:
     monkeypatch.setattr(access, "RULES", {})
 

@@ -149,6 +149,20 @@ def test_route__is_the_same_for_what_is_not_there(
     assert theirs.data == named
 
 
+@pytest.mark.parametrize("spelling", ["urn:uuid:0{}", "{{0{}}}", "+{}"])
+def test_route__with_ids_in_another_spelling(
+    spelling: str, people: Callers, ids: Mapping[str, str]
+) -> None:
+    """Python reads ids that Postgres does not."""
+    digits = {name: id_.replace("-", "")[1:] for name, id_ in ids.items() if len(id_) == 36}
+    spelled = {name: spelling.format(each) for name, each in digits.items()}
+
+    for endpoint, method, rule in WITH_IDS:
+        path = path_of(rule, {**ids, **spelled})
+        response = people["bob"](method, path, BODIES.get(endpoint))
+        assert response.status_code < 500, (endpoint, response.data)
+
+
 def _flipped(id_: str) -> str:
     return id_[:-4] + "0000" if len(id_) == 36 else id_
 
@@ -258,6 +272,24 @@ def test_store__is_not_shared(people: Callers) -> None:
     assert gone.status_code == 204
     assert people["alice"]("GET", "/store/items?namespace=m&key=k").get_json() is None
     assert people["bob"]("GET", "/store/items?namespace=m&key=k").get_json() is not None
+
+
+@only_owners
+@pytest.mark.parametrize("elsewhere", [["x"], [5], [{"a": 1}]], ids=["text", "number", "object"])
+def test_store__the_namespace_is_the_one_of_the_route(people: Callers, elsewhere: Any) -> None:
+    """A handler is told what the view will take, and no field of another route."""
+    put = {"namespace": ["here"], "key": "k", "value": {"a": 1}}
+    bob = people["bob"]
+    assert bob("PUT", "/store/items", {**put, "prefix": elsewhere}).status_code == 204
+
+    found = bob.post("/store/items/search", {"namespace": elsewhere, "namespace_prefix": ["here"]})
+    listed = bob.post("/store/namespaces", {"namespace": elsewhere, "prefix": ["here"]})
+    deleted = bob("DELETE", "/store/items", {"namespace_prefix": elsewhere, "key": "k"})
+
+    assert [item["namespace"] for item in found["items"]] == [["bob", "here"]]
+    assert listed["namespaces"] == [["bob", "here"]]
+    assert deleted.status_code == 204
+    assert bob("GET", "/store/items?namespace=here&key=k").get_json()["value"] == {"a": 1}
 
 
 @only_owners
