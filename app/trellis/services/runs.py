@@ -306,6 +306,7 @@ def _compose(
         "after_seconds": new.after_seconds,
         "priority": new.priority,
         "timeout_seconds": rt.settings.run_timeout_seconds,
+        "max_crashes": 1 + rt.settings.max_retries,
         "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
         "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
         "thread_config": _thread_config(assistant, config),
