@@ -25,7 +25,7 @@ from sqlalchemy import Connection, Engine
 from trellis.db.handlers import HOOKED, Handlers
 from trellis.db.handlers import TAG as MADE
 from trellis.domain.encryption import Encryption, names_in
-from trellis.errors import Invalid, Undecipherable
+from trellis.errors import Invalid, KeyMissing, Undecipherable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,6 +41,8 @@ SEALED = "$sealed"
 _TEXT = SEALED + ":"
 
 _RESERVED = f"'{SEALED}' and '{HOOKED}' are keys that only the server may use."
+#: What a process leaves for others to open.
+_PROBE = (b"trellis", "encryption_probe")
 #: Option of an engine: its vault.
 _OPTION = "trellis_vault"
 #: Derived keys that are kept; each process that ever wrote has one.
@@ -74,6 +76,21 @@ class Vault:
     def is_on(self) -> bool:
         """Whether what is written is encrypted."""
         return bool(self._keys) or self.handlers is not None
+
+    def probe(self) -> bytes | None:
+        """Something that only those can open who have the key that encrypts here. None: no key does."""
+        if not (self._blobs_by_key or self._json_by_key):
+            return None
+        return self._sealed(_PROBE[0], _PROBE[1:])
+
+    def opens_probe(self, probe: bytes) -> bool:
+        """
+        Whether a probe was made with the key that encrypts here, rather than with an older one.
+
+        :raises KeyMissing: it was made with neither.
+        """
+        self.open(probe, *_PROBE[1:])
+        return probe[len(_TAG) : len(_TAG) + _ID] == self._own[0]
 
     def seal(self, data: bytes, *where: Any) -> bytes:
         """Encrypt, if there is a key, and no handler that does it."""
@@ -267,7 +284,7 @@ class Vault:
 
     def _check_handlers(self, where: tuple[Any, ...]) -> None:
         if self.handlers is None:
-            raise Undecipherable(
+            raise KeyMissing(
                 f"{_told(where)} was encrypted by a handler, and langgraph.json names none (`encryption.path`)."
             )
 
@@ -295,7 +312,7 @@ class Vault:
         try:
             return self._keys[key_id]
         except KeyError:
-            raise Undecipherable(
+            raise KeyMissing(
                 f"A value was encrypted with the key {key_id.hex()}, which this process does not have. Set it as "
                 "LANGGRAPH_AES_KEY, or add it to LANGGRAPH_AES_FALLBACK_KEYS."
             ) from None

@@ -67,7 +67,11 @@ def rt(settings: Settings, loop: asyncio.AbstractEventLoop) -> Iterator[Runtime]
 
 @pytest.fixture
 def app(rt: Runtime, on_loop: OnLoop) -> Flask:
-    app = create_app(rt)
+    return bridged(create_app(rt), on_loop)
+
+
+def bridged(app: Flask, on_loop: OnLoop) -> Flask:
+    """The application, with its async bodies iterated on the loop."""
 
     def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         response = dispatch(app, environ)
