@@ -184,12 +184,23 @@ def due(tx: Tx, *, limit: int) -> Sequence[Row]:
     return _rows(tx, "due", limit=limit)
 
 
-def take(tx: Tx, cron_id: str, thread_id: str | None) -> Row | None:
-    """A cron that is due, locked with its thread. None means that somebody else is at it, or has fired it."""
+def due_one(tx: Tx, cron_id: str) -> Row | None:
+    """A cron that is due. None means that it is not any more."""
+    row = _row(tx, "due_one", cron_id=cron_id)
+    return row and _opened(tx, row)
+
+
+def take(tx: Tx, cron_id: str, thread_id: str | None, *, as_of: Row) -> datetime | None:
+    """
+    Lock a cron that is due, and its thread. Returns what time it is.
+
+    None means that somebody else is at it, has fired it, or has changed it since it was looked at.
+    """
     if thread_id is not None and not _row(tx, "take_thread", thread_id=thread_id):
         return None
-    row = _row(tx, "take", cron_id=cron_id)
-    return row and _opened(tx, row)
+    seen = {name: as_of[name] for name in ("next_run_at", "updated_at")}
+    row = _row(tx, "take", cron_id=cron_id, **seen)
+    return row["now"] if row else None
 
 
 def stamp(tx: Tx, cron_id: str, run_id: str, *, tick: datetime | None) -> None:

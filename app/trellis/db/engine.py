@@ -55,7 +55,7 @@ def new_engine(
         pool_timeout=5,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
-        connect_args=connect_args(),
+        connect_args=connect_args(**_session(vault)),
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
@@ -63,6 +63,15 @@ def new_engine(
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _check_if_idle)
     return guarded(engine, vault) if vault else engine
+
+
+def _session(vault: Vault | None) -> dict[str, str]:
+    """
+    The settings of connections where handlers are waited for, here and there, in a transaction.
+
+    Longer than they may take, and shorter than a lease.
+    """
+    return {"idle_in_transaction_session_timeout": "12s"} if vault and vault.handlers else {}
 
 
 def _forgive_resets(engine: Engine) -> None:

@@ -31,7 +31,7 @@ PROJECT = Path(__file__).with_name("project") / "langgraph.json"
 
 EMPTY = (
     "TRUNCATE thread, run, assistant, assistant_version, graph, "
-    "checkpoint, checkpoint_blob, checkpoint_write, store_item, worker CASCADE"
+    "checkpoint, checkpoint_blob, checkpoint_write, store_item, worker, idempotency CASCADE"
 )
 
 Sql = Callable[..., Any]
