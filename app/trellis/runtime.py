@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from trellis.auth.access import Access
 from trellis.auth.build import build as build_access
 from trellis.db.checkpoints.contents import Contents, equipped
-from trellis.db.engine import new_engine
+from trellis.db.engine import new_engine, write_back
 from trellis.db.queries import Preparing
 from trellis.db.vault import Vault, vault_of
 from trellis.dispatch.announce import Announcer, connect
@@ -195,6 +195,7 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     )
     connections = equipped(connections, contents)
     engine = connections.execution_options(isolation_level="READ COMMITTED")
+    write_back(engine)
     return Runtime(
         settings=settings,
         manifest=manifest,

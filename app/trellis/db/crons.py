@@ -95,7 +95,8 @@ def _opened(tx: Tx, row: Row, *, cron_id: str | None = None) -> Row:
     found = {
         name: vault.open_json(row[name], "cron", cron_id, name) for name in _SEALED if name in row
     }
-    return {**row, "metadata": vault.show(row["metadata"], model="cron"), **found}
+    shown = vault.show_columns({**row, "cron_id": cron_id}, metadata="cron metadata")
+    return {**row, "metadata": shown["metadata"], **found}
 
 
 def hold_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> bool:

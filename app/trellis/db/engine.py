@@ -19,8 +19,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from trellis.db.replacements import WriteBack
 from trellis.db.session import connect_args
-from trellis.db.vault import Vault, guarded
+from trellis.db.vault import Vault, guarded, vault_of
 from trellis.errors import ConfigError
 
 Tx = Connection
@@ -63,6 +64,12 @@ def new_engine(
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _check_if_idle)
     return guarded(engine, vault) if vault else engine
+
+
+def write_back(engine: Engine) -> None:
+    """Have what decryptors replace stored, if there are handlers."""
+    if handlers := vault_of(engine).handlers:
+        handlers.write_back = WriteBack(engine)
 
 
 def _session(vault: Vault | None) -> dict[str, str]:

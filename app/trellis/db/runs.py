@@ -127,8 +127,7 @@ def opened(vault: Vault, run: Mapping[str, Any]) -> dict[str, Any]:
     """A run, or what a webhook tells of it, with what of it is encrypted."""
     run_id = run["run_id"]
     return {
-        **run,
-        "metadata": vault.show(run["metadata"], model="run"),
+        **vault.show_columns(run, metadata="run metadata"),
         "kwargs": vault.open_json(run["kwargs"], "run", run_id, "kwargs"),
         "error": vault.open_json(run["error"], "run", run_id, "error", may_be_plain=True),
     }

@@ -97,9 +97,7 @@ def _opened(tx: Tx, row: Row, *, thread_id: str | None = None) -> Row:
     vault = vault_of(tx)
     where = ("thread", thread_id or row["thread_id"])
     return {
-        **row,
-        "metadata": vault.show(row["metadata"], model="thread"),
-        "config": vault.show(row["config"], model="thread", field="config"),
+        **vault.show_columns(row, metadata="thread metadata", config="thread config"),
         "error": vault.open_json(row["error"], *where, "error", may_be_plain=True),
         "interrupts": vault.open_json(row["interrupts"], *where, "interrupts", may_be_plain=True),
     }

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import Connection, Engine
 
+from trellis.db import replacements
 from trellis.db.handlers import HOOKED, Handlers
 from trellis.db.handlers import TAG as MADE
+from trellis.db.replacements import Place
 from trellis.domain.encryption import Encryption, names_in
 from trellis.errors import Invalid, KeyMissing, Undecipherable
 
@@ -163,7 +165,7 @@ class Vault:
         :raises EncryptionFailed: a handler failed.
         """
         found = self.open_json_by_key(value, *where, may_be_plain=may_be_plain)
-        return self.open_by_hand(found, model=where[0], field=where[-1])
+        return self.open_by_hand(found, *where)
 
     def open_json_by_key(self, value: Any, *where: Any, may_be_plain: bool = False) -> Any:
         """The same without handlers: in a transaction that many runs share."""
@@ -173,19 +175,26 @@ class Vault:
             self._check_plain(where)
         return value
 
-    def open_by_hand(self, value: Any, *, model: str, field: str) -> Any:
+    def open_by_hand(self, value: Any, *where: Any) -> Any:
         """
-        What was before handlers made the value of a JSON column, if they did.
+        What was before handlers made the value of a JSON column, if they did. `where` as for `seal_json`.
 
         :raises Undecipherable: there are none.
         :raises EncryptionFailed: one failed.
         """
         if not _is_by_hand(value):
             return value
+        model, *ids, field = where
         self._check_handlers((model, field))
         assert self.handlers is not None
         made = {key: item for key, item in value.items() if key != HOOKED}
-        return self.handlers.open_json(made, model=model, field=field)
+        return self.handlers.open_json(
+            made,
+            model=model,
+            field=field,
+            place=replacements.of_model(model, ids, field),
+            mark={HOOKED: value[HOOKED]},
+        )
 
     def seal_text(self, text: str | None, *where: Any) -> str | None:
         """Encrypt the value of a text column, if there is a key."""
@@ -239,9 +248,11 @@ class Vault:
             return self._hidden(value)
         return {SEALED: self._armoured(orjson.dumps(value), ("key", key))}
 
-    def show(self, value: Any, *, model: str, field: str = "metadata") -> Any:
+    def show(
+        self, value: Any, *, model: str, field: str = "metadata", place: Place | None = None
+    ) -> Any:
         """
-        A JSON object as it was before `hide`.
+        A JSON object as it was before `hide`. `place` is where it stands.
 
         :raises Undecipherable: see `open`.
         :raises EncryptionFailed: a handler failed.
@@ -249,14 +260,19 @@ class Vault:
         found = self.show_by_key(value)
         if self.handlers is None or not found:
             return found
-        return self.handlers.open_json(found, model=model, field=field)
+        # With what was opened by key in it, it must not be stored.
+        place = place if found == value else None
+        return self.handlers.open_json(found, model=model, field=field, place=place)
 
-    def show_columns(self, row: Mapping[str, Any], **columns: str) -> dict[str, Any]:
-        """A row with some of its columns as they were before `hide`: `column="model field"`."""
+    def show_columns(
+        self, row: Mapping[str, Any], *, at: str | None = None, **columns: str
+    ) -> dict[str, Any]:
+        """A row with some of its columns as they were before `hide`: `column="model field"`. `at`: of other rows."""
         shown = dict(row)
         for column, of in columns.items():
             model, field = of.split()
-            shown[column] = self.show(row[column], model=model, field=field)
+            place = replacements.of_row(at or model, row, field) if self.handlers else None
+            shown[column] = self.show(row[column], model=model, field=field, place=place)
         return shown
 
     def show_by_key(self, value: Any) -> Any:
