@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 
 import click
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from trellis import loopback, runtime, telemetry
 from trellis.api import openapi
 from trellis.api.app import create_app
 from trellis.auth.build import check_exposure
 from trellis.bridge import Bridge
+from trellis.db.encryption import check_key
 from trellis.errors import ConfigError
 from trellis.graphs import plugs
 from trellis.runtime import Runtime
@@ -46,8 +48,8 @@ def create(rt: Runtime) -> Site:
     async def lifespan() -> AsyncIterator[None]:
         rt.loop = asyncio.get_running_loop()
         rt.reader = Reader(rt.settings.redis_url, prefix=rt.settings.redis_key_prefix)
-        greeting = asyncio.create_task(_ensure_assistants(rt))
         try:
+            greeting = await _greet(rt)
             async with _plugged(rt), site.lifespan():
                 yield
         except ConfigError as error:
@@ -93,12 +95,29 @@ async def _plugged(rt: Runtime) -> AsyncIterator[None]:
         await found.close()
 
 
+async def _greet(rt: Runtime) -> asyncio.Task[None]:
+    """
+    Meet the database. A task waits for one that is not there yet.
+
+    :raises ConfigError: what is there was encrypted with a key that is missing here.
+    """
+    with contextlib.suppress(SQLAlchemyError):
+        await asyncio.to_thread(check_key, rt.engine)
+    return asyncio.create_task(_ensure_assistants(rt))
+
+
 async def _ensure_assistants(rt: Runtime) -> None:
     """Give every graph its default assistant, as soon as the database is there."""
     pause = 0.5
     while True:
         try:
+            await asyncio.to_thread(check_key, rt.engine)
             await asyncio.to_thread(assistants.ensure_defaults, rt)
+        except ConfigError as error:
+            # It has begun to serve without a database, and must not go on.
+            telemetry.log().error(telemetry.WEB_FAILED, error=str(error))
+            signal.raise_signal(signal.SIGTERM)
+            return
         except Exception as error:
             telemetry.log().warning("assistants.waiting", error=str(error).split("\n")[0])
             await asyncio.sleep(pause)

@@ -14,7 +14,8 @@ TrellisError
 ├── CommandError          200  a command of protocol v2 that the protocol refuses with a code of its own
 ├── NotCounted            501  only the operator's own checkpointer knows
 ├── Unavailable           503  a dependency is down; nothing was written
-├── Undecipherable        500  what is stored was encrypted with another key, or was changed
+├── Undecipherable        500  what is stored was changed, or comes from another row
+│   └── KeyMissing        503  it was encrypted with a key, or by handlers, that this process does not have
 ├── ConfigError                the process cannot start
 ├── GraphLoadError             the user's graph could not be imported
 ├── UnknownInterruptError      a run answers a question that does not wait
@@ -136,6 +137,12 @@ class Unavailable(TrellisError):
 
 class Undecipherable(TrellisError):
     """What is stored cannot be decrypted: its key is missing, or it is not what was written there."""
+
+
+class KeyMissing(Undecipherable):
+    """What is stored is as it was written, and this process was not given what decrypts it."""
+
+    status = 503
 
 
 class ConfigError(TrellisError):

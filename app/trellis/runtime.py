@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from trellis.auth.access import Access
 from trellis.auth.build import build as build_access
 from trellis.db.checkpoints.contents import Contents, equipped
-from trellis.db.engine import new_engine
+from trellis.db.engine import new_engine, write_back
 from trellis.db.queries import Preparing
 from trellis.db.vault import Vault, vault_of
 from trellis.dispatch.announce import Announcer, connect
@@ -76,9 +76,15 @@ class Runtime:
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
     #: Called before the first graph is imported here: it may hold clients of this very process.
     before_user_code: Callable[[], None] = lambda: None
+    #: Requests that may wait in a thread for what others have still to do.
+    waiting: threading.BoundedSemaphore = field(init=False)
     _registry: Registry | None = None
     _index: Index | None = None
     _index_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # The rest of the threads is for requests that need not wait.
+        self.waiting = threading.BoundedSemaphore(self.settings.web_threads // 4)
 
     @property
     def registry(self) -> Registry:
@@ -189,6 +195,7 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
     )
     connections = equipped(connections, contents)
     engine = connections.execution_options(isolation_level="READ COMMITTED")
+    write_back(engine)
     return Runtime(
         settings=settings,
         manifest=manifest,

@@ -25,7 +25,6 @@ WITHOUT_EFFECT = (
     "AGENT_POSTGRES_IAM_AUTH_PROVIDER",
     "AGENT_REDIS_IAM_AUTH_PROVIDER",
     "BG_JOB_ISOLATED_LOOPS",
-    "BG_JOB_MAX_RETRIES",
     "DD_API_KEY",
     "EXPOSE_INTERNAL_METRICS_PROMETHEUS",
     "FF_LOG_DROPPED_EVENTS",
@@ -84,6 +83,8 @@ class Settings:
     #: Longest that a worker lets runs go on after SIGTERM before it hands them back.
     drain_seconds: float = 25.0
     run_timeout_seconds: float = 86_400.0
+    #: How often a run is tried again whose process died.
+    max_retries: int = 2
     stream_ttl_seconds: int = 120
     stream_max_events: int = 10_000
     task_events: bool = True
@@ -140,6 +141,14 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
             low=0,
         ),
         run_timeout_seconds=_number(env, "BG_JOB_TIMEOUT_SECS", float, 86_400.0, low=0.001),
+        max_retries=_number(
+            env,
+            _first(env, "TRELLIS_MAX_RETRIES", "BG_JOB_MAX_RETRIES"),
+            int,
+            2,
+            low=0,
+            high=100,
+        ),
         stream_ttl_seconds=_number(env, "RESUMABLE_STREAM_TTL_SECONDS", int, 120, low=1),
         stream_max_events=_number(env, "TRELLIS_STREAM_MAX_EVENTS", int, 10_000, low=100),
         task_events=_flag(env, "TRELLIS_TASK_EVENTS", True),

@@ -13,6 +13,7 @@ from trellis.api.app import create_app
 from trellis.api.bodies import AsyncBody
 from trellis.auth.build import check_exposure
 from trellis.bridge import dispatch
+from trellis.db.encryption import check_key
 from trellis.errors import ConfigError
 from trellis.graphs import plugs
 from trellis.services import assistants
@@ -37,6 +38,7 @@ class Application:
         if not rt.access.is_open or rt.manifest.has_plugs:
             rt.before_user_code()
         _ = rt.priority
+        check_key(rt.engine)
         self._rt = rt
         self._loop = rt.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="loop", daemon=True)

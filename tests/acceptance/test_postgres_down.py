@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from acceptance.course import Course
 from acceptance.system import System, running, wait_for
+from trellis.db.encryption import check_key
+from trellis.db.engine import new_engine
 from trellis.db.migrate import migrate
+from trellis.db.vault import Vault
 from trellis.dev.embedded import Server, start_postgres
+from trellis.dev.process import any_port
+from trellis.domain.encryption import Encryption
 
 
 class Database:
@@ -84,6 +90,25 @@ def test_ok(system: System, database: Database) -> None:
 
     assert deep.json() == {"ok": False, "services": {"database": "unreachable", "redis": "ok"}}
     assert system.request("GET", "/ok").status == 200
+
+
+def test_web__that_meets_the_database_late(system: System, database: Database) -> None:
+    """It cannot know before that its key is missing; then it goes."""
+    engine = new_engine(
+        system.database_url, pool_size=1, vault=Vault(Encryption(keys=(b"k" * 16,)))
+    )
+    check_key(engine)
+    engine.dispose()
+    database.stop()
+    late = replace(system, port=any_port(), processes=[])
+    with running(late):
+        web = late.start_web()
+
+        database.start()
+
+        web.ends()
+        assert "add it to LANGGRAPH_AES_FALLBACK_KEYS" in web.said()
+    system.change("DELETE FROM encryption_probe")
 
 
 def test_all_is_well_again(system: System, database: Database) -> None:

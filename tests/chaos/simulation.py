@@ -158,6 +158,7 @@ class Simulation:
             "kwargs": {"webhook": webhook},
             "after_seconds": 0,
             "timeout_seconds": 60,
+            "max_crashes": 3,
             "thread_metadata": {},
             "thread_config": {},
         }

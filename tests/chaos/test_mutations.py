@@ -55,6 +55,7 @@ class World:
             "kwargs": {},
             "after_seconds": 0,
             "timeout_seconds": 60,
+            "max_crashes": 3,
             "thread_metadata": {},
             "thread_config": {},
         }

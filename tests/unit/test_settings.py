@@ -31,15 +31,20 @@ def test_load__official_names_count_after_ours():
         "REDIS_URI_CUSTOM": "redis://own",
         "LANGGRAPH_POSTGRES_POOL_MAX_SIZE": "150",
         "BG_JOB_SHUTDOWN_GRACE_PERIOD_SECS": "180",
+        "BG_JOB_MAX_RETRIES": "3",
     }
-    ours = {"TRELLIS_DATABASE_POOL_SIZE": "5", "TRELLIS_DRAIN_SECONDS": "20"}
+    ours = {
+        "TRELLIS_DATABASE_POOL_SIZE": "5",
+        "TRELLIS_DRAIN_SECONDS": "20",
+        "TRELLIS_MAX_RETRIES": "0",
+    }
 
     theirs, both = load(official), load({**NEEDED, **official, **ours})
 
     assert (theirs.database_url, theirs.redis_url) == ("postgresql://a/own", "redis://own")
-    assert (theirs.database_pool_size, theirs.drain_seconds) == (150, 180)
+    assert (theirs.database_pool_size, theirs.drain_seconds, theirs.max_retries) == (150, 180, 3)
     assert (both.database_url, both.redis_url) == (NEEDED["DATABASE_URL"], NEEDED["REDIS_URL"])
-    assert (both.database_pool_size, both.drain_seconds) == (5, 20)
+    assert (both.database_pool_size, both.drain_seconds, both.max_retries) == (5, 20, 0)
 
 
 def test_load__log_color():
@@ -58,6 +63,8 @@ def test_load__listens_everywhere_only_where_a_platform_gives_a_port():
         ("N_JOBS_PER_WORKER", "0"),
         ("N_JOBS_PER_WORKER", "many"),
         ("PORT", "70000"),
+        ("BG_JOB_MAX_RETRIES", "-1"),
+        ("TRELLIS_MAX_RETRIES", "101"),
         ("BG_JOB_TIMEOUT_SECS", "-1"),
         ("BG_JOB_TIMEOUT_SECS", "nan"),
         ("LOG_JSON", "perhaps"),

@@ -10,19 +10,29 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 
 from celery import signals
 from celery.exceptions import SecurityWarning
+from sqlalchemy.exc import SQLAlchemyError
 
 from trellis.db import runs
 from trellis.db import workers as worker_rows
+from trellis.db.encryption import check_key
 from trellis.dispatch.signals import Listener
 from trellis.domain.runs import Ward
 from trellis.errors import GraphLoadError, TrellisError
 from trellis.services import crons
 from trellis.settings import load
-from trellis.telemetry import MANIFEST_WARNED, QUARANTINE_BEGUN, WORKER_READY, configure, log
+from trellis.telemetry import (
+    DATABASE_RETRY,
+    MANIFEST_WARNED,
+    QUARANTINE_BEGUN,
+    WORKER_READY,
+    configure,
+    log,
+)
 from trellis_workers import celery, publish, quarantine, tasks
 from trellis_workers.channel import (
     CANNOT_START,
@@ -55,6 +65,7 @@ def main(token: str, descriptor: int, ward: Ward) -> int:
         host = build(settings, owner=owner(os.getpid(), token))
         _ = host.registry.trusted
         _ = host.rt.priority
+        _meet_database(host)
     except TrellisError as error:
         print(f"trellis worker: {error}", file=sys.stderr)
         return CANNOT_START
@@ -70,6 +81,22 @@ def main(token: str, descriptor: int, ward: Ward) -> int:
     else:
         _isolate(host, line, ward)
     return 0
+
+
+def _meet_database(host: Host) -> None:
+    """
+    Wait until the database is there: without it there is nothing to do.
+
+    :raises ConfigError: what is there was encrypted with a key that is missing here.
+    """
+    while True:
+        try:
+            check_key(host.engine)
+        except SQLAlchemyError as error:
+            log().warning(DATABASE_RETRY, error=str(error).split("\n")[0])
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _isolate(host: Host, line: Channel, ward: Ward) -> None:

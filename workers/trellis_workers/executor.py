@@ -187,7 +187,7 @@ class Executor:
         """The run as its graph may read it. None: the operator's handlers failed, and so has the run."""
         vault, run = self._host.rt.vault, taken.run
         encryption_context.set({})
-        open_ = partial(vault.open_by_hand, run.kwargs, model="run", field="kwargs")
+        open_ = partial(vault.open_by_hand, run.kwargs, "run", run.claim.run_id, "kwargs")
         try:
             kwargs = await asyncio.to_thread(open_) if vault.handlers else open_()
         except TrellisError as error:

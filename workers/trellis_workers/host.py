@@ -19,7 +19,7 @@ from trellis import loopback
 from trellis.auth.access import Open
 from trellis.db.checkpoints import Cache
 from trellis.db.checkpoints.contents import equipped
-from trellis.db.engine import new_engine
+from trellis.db.engine import new_engine, write_back
 from trellis.db.store import Guard, PostgresStore, ttl_config
 from trellis.db.vectors import Index
 from trellis.db.writer import Writer
@@ -113,6 +113,7 @@ def build(settings: Settings, *, owner: str) -> Host:
     engine = new_engine(settings.database_url, pool_size=settings.database_pool_size, vault=vault)
     engine = equipped(engine, contents)
     writes = equipped(new_engine(settings.database_url, pool_size=1, vault=vault), contents)
+    write_back(engine)
     lease = Lease()
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)

@@ -6,7 +6,7 @@ from flask import Response, request
 
 from trellis import telemetry
 from trellis.api import current, wire
-from trellis.errors import Denied, TrellisError, Unavailable
+from trellis.errors import Denied, KeyMissing, TrellisError, Unavailable
 
 
 def explain(error: TrellisError) -> Response:
@@ -27,5 +27,7 @@ def report(error: Exception) -> None:
         method=request.method,
         path=request.path,
         headers=current.rt().manifest.http.logging_headers.chosen(request.headers.items()),
-        exc_info=error,
+        error=str(error),
+        # Of what the configuration lacks there is nothing to find in the code.
+        exc_info=None if isinstance(error, KeyMissing) else error,
     )

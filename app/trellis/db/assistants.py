@@ -86,9 +86,9 @@ def _shown(tx: Tx, statement: str, **params: Any) -> Row | None:
     return row and _opened(vault_of(tx), row)
 
 
-def _opened(vault: Vault, row: Row) -> Row:
+def _opened(vault: Vault, row: Row, *, at: str | None = None) -> Row:
     columns = {name: f"assistant {name}" for name in _HIDDEN}
-    return vault.show_columns(row, **columns) if vault.is_on else row
+    return vault.show_columns(row, at=at, **columns) if vault.is_on else row
 
 
 def insert(tx: Tx, tenant_id: str, *, assistant_id: str, fields: Mapping[str, Any]) -> Row | None:
@@ -128,7 +128,7 @@ def versions(
         limit=limit,
         offset=offset,
     )
-    return [_opened(vault, row) for row in found]
+    return [_opened(vault, row, at="assistant_version") for row in found]
 
 
 def delete(tx: Tx, assistant_id: str) -> None:

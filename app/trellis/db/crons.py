@@ -95,7 +95,8 @@ def _opened(tx: Tx, row: Row, *, cron_id: str | None = None) -> Row:
     found = {
         name: vault.open_json(row[name], "cron", cron_id, name) for name in _SEALED if name in row
     }
-    return {**row, "metadata": vault.show(row["metadata"], model="cron"), **found}
+    shown = vault.show_columns({**row, "cron_id": cron_id}, metadata="cron metadata")
+    return {**row, "metadata": shown["metadata"], **found}
 
 
 def hold_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> bool:
@@ -184,12 +185,23 @@ def due(tx: Tx, *, limit: int) -> Sequence[Row]:
     return _rows(tx, "due", limit=limit)
 
 
-def take(tx: Tx, cron_id: str, thread_id: str | None) -> Row | None:
-    """A cron that is due, locked with its thread. None means that somebody else is at it, or has fired it."""
+def due_one(tx: Tx, cron_id: str) -> Row | None:
+    """A cron that is due. None means that it is not any more."""
+    row = _row(tx, "due_one", cron_id=cron_id)
+    return row and _opened(tx, row)
+
+
+def take(tx: Tx, cron_id: str, thread_id: str | None, *, as_of: Row) -> datetime | None:
+    """
+    Lock a cron that is due, and its thread. Returns what time it is.
+
+    None means that somebody else is at it, has fired it, or has changed it since it was looked at.
+    """
     if thread_id is not None and not _row(tx, "take_thread", thread_id=thread_id):
         return None
-    row = _row(tx, "take", cron_id=cron_id)
-    return row and _opened(tx, row)
+    seen = {name: as_of[name] for name in ("next_run_at", "updated_at")}
+    row = _row(tx, "take", cron_id=cron_id, **seen)
+    return row["now"] if row else None
 
 
 def stamp(tx: Tx, cron_id: str, run_id: str, *, tick: datetime | None) -> None:

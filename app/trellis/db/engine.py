@@ -19,8 +19,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from trellis.db.replacements import WriteBack
 from trellis.db.session import connect_args
-from trellis.db.vault import Vault, guarded
+from trellis.db.vault import Vault, guarded, vault_of
 from trellis.errors import ConfigError
 
 Tx = Connection
@@ -55,7 +56,7 @@ def new_engine(
         pool_timeout=5,
         pool_use_lifo=True,
         isolation_level="AUTOCOMMIT" if autocommit else "READ COMMITTED",
-        connect_args=connect_args(),
+        connect_args=connect_args(**_session(vault)),
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
     )
@@ -63,6 +64,21 @@ def new_engine(
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _check_if_idle)
     return guarded(engine, vault) if vault else engine
+
+
+def write_back(engine: Engine) -> None:
+    """Have what decryptors replace stored, if there are handlers."""
+    if handlers := vault_of(engine).handlers:
+        handlers.write_back = WriteBack(engine)
+
+
+def _session(vault: Vault | None) -> dict[str, str]:
+    """
+    The settings of connections where handlers are waited for, here and there, in a transaction.
+
+    Longer than they may take, and shorter than a lease.
+    """
+    return {"idle_in_transaction_session_timeout": "12s"} if vault and vault.handlers else {}
 
 
 def _forgive_resets(engine: Engine) -> None:

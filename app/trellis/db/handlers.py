@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from trellis.db.replacements import Place, WriteBack
 from trellis.domain.encryption import NEEDED, context
 from trellis.errors import EncryptionFailed
 
@@ -46,7 +47,7 @@ class Handlers:
         self._encryption = encryption
         self.has_blobs = encryption._blob_encryptor is not None
         self.has_json = encryption._json_encryptor is not None
-        self._warned = False
+        self.write_back: WriteBack | None = None  #: where replacements go; None: nowhere
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="encryption", daemon=True).start()
 
@@ -85,18 +86,30 @@ class Handlers:
         head = orjson.dumps(told)
         return TAG + len(head).to_bytes(_LENGTH) + head + _bytes(made)
 
-    def open_blobs(self, blobs: Sequence[bytes]) -> list[bytes]:
-        """The inverse of `seal_blobs`."""
-        return self._wait(_all(map(self._open_blob, blobs)))
+    def open_blobs(
+        self, blobs: Sequence[bytes], places: Mapping[bytes, Sequence[Place]] | None = None
+    ) -> list[bytes]:
+        """The inverse of `seal_blobs`. What a handler replaces is written back where places are known."""
+        opened: list[tuple[bytes, bytes]] = self._wait(_all(map(self._open_blob, blobs)))
+        for data, (_, kept) in zip(blobs, opened, strict=True):
+            for place in places.get(data, ()) if places else ():
+                self._keep(place, data, kept)
+        return [plain for plain, _ in opened]
 
-    async def _open_blob(self, data: bytes) -> bytes:
+    def _keep(self, place: Place | None, old: Any, new: Any) -> None:
+        if place is not None and self.write_back is not None and new != old:
+            self.write_back.put(place, old, new)
+
+    async def _open_blob(self, data: bytes) -> tuple[bytes, bytes]:
+        """What was encrypted, and what is to be stored from now on."""
         handler = self._encryption._blob_decryptor
         if handler is None or data[:1] != TAG:
-            return data
+            return data, data
         start = len(TAG) + _LENGTH
         end = start + int.from_bytes(data[len(TAG) : start])
         told = _context("checkpoint", "blob", orjson.loads(data[start:end]))
-        return _bytes(self._plain(await handler(told, data[end:])))
+        plain, new = _parts(await handler(told, data[end:]))
+        return _bytes(plain), data if new is None else data[:end] + _bytes(new)
 
     # JSON
 
@@ -131,39 +144,41 @@ class Handlers:
                 kept[key] = await self._seal_json(value[key], model, field, told)
         return kept
 
-    def open_json(self, value: Mapping[str, Any], *, model: str, field: str) -> dict[str, Any]:
+    def open_json(
+        self,
+        value: Mapping[str, Any],
+        *,
+        model: str,
+        field: str,
+        place: Place | None = None,
+        mark: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """
-        The inverse of `seal_json`.
+        The inverse of `seal_json`. What a handler replaces is written back to the place, beside the mark.
 
         :raises EncryptionFailed: the handler raised or took too long.
         """
-        return self._wait(self._open_json(value, model, field))
+        opened, kept = self._wait(self._open_json(value, model, field))
+        self._keep(place, {**(mark or {}), **value}, {**(mark or {}), **kept})
+        return opened
 
-    async def _open_json(self, value: Mapping[str, Any], model: str, field: str) -> dict[str, Any]:
+    async def _open_json(
+        self, value: Mapping[str, Any], model: str, field: str
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What was encrypted, and what is to be stored from now on."""
         handler = self._encryption._json_decryptor
-        opened = dict(value)
+        opened, kept = dict(value), dict(value)
         plain = {key: item for key, item in value.items() if not is_hooked(item)}
         for told, made in _by_context(value):
             assert handler is not None
-            found = self._plain(await handler(_context(model, field, told), {**plain, **made}))
+            found, new = _parts(await handler(_context(model, field, told), {**plain, **made}))
             opened.update({key: found[key] for key in made})
+            if new is not None:
+                kept.update({key: {**value[key], HOOKED: new[key]} for key in made})
         for key in NEEDED & plain.keys():
             if isinstance(plain[key], Mapping):
-                opened[key] = await self._open_json(plain[key], model, field)
-        return opened
-
-    def _plain(self, answer: Any) -> Any:
-        """What a decryptor returned, or holds in its DecryptResult."""
-        from langgraph_sdk import DecryptResult
-
-        if not isinstance(answer, DecryptResult):
-            return answer
-        if answer.replacement is not None and not self._warned:
-            self._warned = True
-            _log.warning(
-                "The replacement of a DecryptResult is not stored: old rows keep their key."
-            )
-        return answer.plaintext
+                opened[key], kept[key] = await self._open_json(plain[key], model, field)
+        return opened, kept
 
     def encrypted(self, query: Mapping[str, Any], *, model: str) -> list[str]:
         """The keys of a query whose values the handler encrypts, so that no search finds them."""
@@ -186,6 +201,15 @@ class Handlers:
 def is_hooked(value: Any) -> bool:
     """Whether a value of a JSON object was made by a handler."""
     return isinstance(value, Mapping) and HOOKED in value
+
+
+def _parts(answer: Any) -> tuple[Any, Any]:
+    """What a decryptor returned, and what it wants stored instead of what it was given; None: nothing."""
+    from langgraph_sdk import DecryptResult
+
+    if not isinstance(answer, DecryptResult):
+        return answer, None
+    return answer.plaintext, answer.replacement
 
 
 async def _all(work: Any) -> list[Any]:

@@ -80,9 +80,33 @@ def _assistant(tx: Tx, row: Row, **columns: str) -> Row:
     )
 
 
+class Sealed(dict[str, Any]):
+    """A run as it is stored, what of it is encrypted included."""
+
+
+def sealed(vault: Vault, run: Mapping[str, Any]) -> Sealed:
+    """
+    A run as it is stored. Handlers take their time: before the transaction that stores it.
+
+    :raises EncryptionFailed: one failed.
+    """
+    encoded = {
+        "metadata": _json(vault.hide(run["metadata"], model="run")),
+        "thread_metadata": _json(vault.hide(run["thread_metadata"], model="thread")),
+        "thread_config": _json(vault.hide(run["thread_config"], model="thread", field="config")),
+    }
+    encoded["kwargs"] = vault.seal_json(_json(run["kwargs"]), "run", run["run_id"], "kwargs")
+    known = {"webhook": run["kwargs"].get("webhook"), "priority": None, "step": STEP_MINUTES}
+    return Sealed({**known, **run, **encoded})
+
+
+def _stored(tx: Tx, run: Mapping[str, Any]) -> Sealed:
+    return run if isinstance(run, Sealed) else sealed(vault_of(tx), run)
+
+
 def enqueue(tx: Tx, run: Mapping[str, Any]) -> Row | None:
     """Accept a run on a thread. None means that the thread is gone."""
-    return _row(tx, "enqueue", **_encoded(tx, run))
+    return _row(tx, "enqueue", **_stored(tx, run))
 
 
 def enqueue_with_thread(
@@ -95,28 +119,15 @@ def enqueue_with_thread(
         temporary=temporary,
         ttl_strategy=ttl.strategy if ttl else None,
         ttl_minutes=ttl.minutes if ttl else None,
-        **_encoded(tx, run),
+        **_stored(tx, run),
     )
-
-
-def _encoded(tx: Tx, run: Mapping[str, Any]) -> dict[str, Any]:
-    vault = vault_of(tx)
-    encoded = {
-        "metadata": _json(vault.hide(run["metadata"], model="run")),
-        "thread_metadata": _json(vault.hide(run["thread_metadata"], model="thread")),
-        "thread_config": _json(vault.hide(run["thread_config"], model="thread", field="config")),
-    }
-    encoded["kwargs"] = vault.seal_json(_json(run["kwargs"]), "run", run["run_id"], "kwargs")
-    known = {"webhook": run["kwargs"].get("webhook"), "priority": None, "step": STEP_MINUTES}
-    return {**known, **run, **encoded}
 
 
 def opened(vault: Vault, run: Mapping[str, Any]) -> dict[str, Any]:
     """A run, or what a webhook tells of it, with what of it is encrypted."""
     run_id = run["run_id"]
     return {
-        **run,
-        "metadata": vault.show(run["metadata"], model="run"),
+        **vault.show_columns(run, metadata="run metadata"),
         "kwargs": vault.open_json(run["kwargs"], "run", run_id, "kwargs"),
         "error": vault.open_json(run["error"], "run", run_id, "error", may_be_plain=True),
     }

@@ -18,7 +18,7 @@ from trellis.db.checkpoints import State
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.statements import sql
-from trellis.db.vault import is_bound, vault_of
+from trellis.db.vault import Vault, is_bound, vault_of
 from trellis.domain.access import Condition
 from trellis.domain.pages import Page
 from trellis.domain.ttl import Ttl
@@ -97,9 +97,7 @@ def _opened(tx: Tx, row: Row, *, thread_id: str | None = None) -> Row:
     vault = vault_of(tx)
     where = ("thread", thread_id or row["thread_id"])
     return {
-        **row,
-        "metadata": vault.show(row["metadata"], model="thread"),
-        "config": vault.show(row["config"], model="thread", field="config"),
+        **vault.show_columns(row, metadata="thread metadata", config="thread config"),
         "error": vault.open_json(row["error"], *where, "error", may_be_plain=True),
         "interrupts": vault.open_json(row["interrupts"], *where, "interrupts", may_be_plain=True),
     }
@@ -125,16 +123,23 @@ def exists(tx: Tx, tenant_id: str, thread_id: str) -> bool:
 
 
 def basis(tx: Tx, tenant_id: str, thread_id: str) -> Row | None:
-    """Metadata, config, fence and the runs in flight of a thread. None means there is no such thread."""
-    row = _row(tx, "basis", thread_id=thread_id, tenant_id=tenant_id)
-    columns = {"metadata": "thread metadata", "config": "thread config"}
-    return row and vault_of(tx).show_columns(row, **columns)
+    """Fence and runs in flight of a thread; metadata and config as stored. None means there is no such thread."""
+    return _row(tx, "basis", thread_id=thread_id, tenant_id=tenant_id)
 
 
-def settle(tx: Tx, thread_id: str, *, status: str, interrupts: bytes) -> None:
+def shown_basis(vault: Vault, row: Row) -> Row:
+    """The same with what of it is encrypted."""
+    return vault.show_columns(row, metadata="thread metadata", config="thread config")
+
+
+def sealed_interrupts(vault: Vault, thread_id: str, interrupts: str) -> str:
+    """The questions that wait on a thread, as they are stored. :raises EncryptionFailed: a handler failed."""
+    return cast(str, vault.seal_json(interrupts, "thread", thread_id, "interrupts"))
+
+
+def settle(tx: Tx, thread_id: str, *, status: str, interrupts: str) -> None:
     """Record what a locked thread is after its state was changed, and advance its fence."""
-    sealed = vault_of(tx).seal_json(interrupts.decode(), "thread", thread_id, "interrupts")
-    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=sealed)
+    _change(tx, "settle", thread_id=thread_id, status=status, interrupts=interrupts)
 
 
 def states(tx: Tx, thread_ids: Sequence[str]) -> dict[str, State]:

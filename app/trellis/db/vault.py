@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import Connection, Engine
 
+from trellis.db import replacements
 from trellis.db.handlers import HOOKED, Handlers
 from trellis.db.handlers import TAG as MADE
+from trellis.db.replacements import Place
 from trellis.domain.encryption import Encryption, names_in
-from trellis.errors import Invalid, Undecipherable
+from trellis.errors import Invalid, KeyMissing, Undecipherable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,6 +43,8 @@ SEALED = "$sealed"
 _TEXT = SEALED + ":"
 
 _RESERVED = f"'{SEALED}' and '{HOOKED}' are keys that only the server may use."
+#: What a process leaves for others to open.
+_PROBE = (b"trellis", "encryption_probe")
 #: Option of an engine: its vault.
 _OPTION = "trellis_vault"
 #: Derived keys that are kept; each process that ever wrote has one.
@@ -74,6 +78,21 @@ class Vault:
     def is_on(self) -> bool:
         """Whether what is written is encrypted."""
         return bool(self._keys) or self.handlers is not None
+
+    def probe(self) -> bytes | None:
+        """Something that only those can open who have the key that encrypts here. None: no key does."""
+        if not (self._blobs_by_key or self._json_by_key):
+            return None
+        return self._sealed(_PROBE[0], _PROBE[1:])
+
+    def opens_probe(self, probe: bytes) -> bool:
+        """
+        Whether a probe was made with the key that encrypts here, rather than with an older one.
+
+        :raises KeyMissing: it was made with neither.
+        """
+        self.open(probe, *_PROBE[1:])
+        return probe[len(_TAG) : len(_TAG) + _ID] == self._own[0]
 
     def seal(self, data: bytes, *where: Any) -> bytes:
         """Encrypt, if there is a key, and no handler that does it."""
@@ -146,7 +165,7 @@ class Vault:
         :raises EncryptionFailed: a handler failed.
         """
         found = self.open_json_by_key(value, *where, may_be_plain=may_be_plain)
-        return self.open_by_hand(found, model=where[0], field=where[-1])
+        return self.open_by_hand(found, *where)
 
     def open_json_by_key(self, value: Any, *where: Any, may_be_plain: bool = False) -> Any:
         """The same without handlers: in a transaction that many runs share."""
@@ -156,19 +175,26 @@ class Vault:
             self._check_plain(where)
         return value
 
-    def open_by_hand(self, value: Any, *, model: str, field: str) -> Any:
+    def open_by_hand(self, value: Any, *where: Any) -> Any:
         """
-        What was before handlers made the value of a JSON column, if they did.
+        What was before handlers made the value of a JSON column, if they did. `where` as for `seal_json`.
 
         :raises Undecipherable: there are none.
         :raises EncryptionFailed: one failed.
         """
         if not _is_by_hand(value):
             return value
+        model, *ids, field = where
         self._check_handlers((model, field))
         assert self.handlers is not None
         made = {key: item for key, item in value.items() if key != HOOKED}
-        return self.handlers.open_json(made, model=model, field=field)
+        return self.handlers.open_json(
+            made,
+            model=model,
+            field=field,
+            place=replacements.of_model(model, ids, field),
+            mark={HOOKED: value[HOOKED]},
+        )
 
     def seal_text(self, text: str | None, *where: Any) -> str | None:
         """Encrypt the value of a text column, if there is a key."""
@@ -222,9 +248,11 @@ class Vault:
             return self._hidden(value)
         return {SEALED: self._armoured(orjson.dumps(value), ("key", key))}
 
-    def show(self, value: Any, *, model: str, field: str = "metadata") -> Any:
+    def show(
+        self, value: Any, *, model: str, field: str = "metadata", place: Place | None = None
+    ) -> Any:
         """
-        A JSON object as it was before `hide`.
+        A JSON object as it was before `hide`. `place` is where it stands.
 
         :raises Undecipherable: see `open`.
         :raises EncryptionFailed: a handler failed.
@@ -232,14 +260,19 @@ class Vault:
         found = self.show_by_key(value)
         if self.handlers is None or not found:
             return found
-        return self.handlers.open_json(found, model=model, field=field)
+        # With what was opened by key in it, it must not be stored.
+        place = place if found == value else None
+        return self.handlers.open_json(found, model=model, field=field, place=place)
 
-    def show_columns(self, row: Mapping[str, Any], **columns: str) -> dict[str, Any]:
-        """A row with some of its columns as they were before `hide`: `column="model field"`."""
+    def show_columns(
+        self, row: Mapping[str, Any], *, at: str | None = None, **columns: str
+    ) -> dict[str, Any]:
+        """A row with some of its columns as they were before `hide`: `column="model field"`. `at`: of other rows."""
         shown = dict(row)
         for column, of in columns.items():
             model, field = of.split()
-            shown[column] = self.show(row[column], model=model, field=field)
+            place = replacements.of_row(at or model, row, field) if self.handlers else None
+            shown[column] = self.show(row[column], model=model, field=field, place=place)
         return shown
 
     def show_by_key(self, value: Any) -> Any:
@@ -267,7 +300,7 @@ class Vault:
 
     def _check_handlers(self, where: tuple[Any, ...]) -> None:
         if self.handlers is None:
-            raise Undecipherable(
+            raise KeyMissing(
                 f"{_told(where)} was encrypted by a handler, and langgraph.json names none (`encryption.path`)."
             )
 
@@ -295,7 +328,7 @@ class Vault:
         try:
             return self._keys[key_id]
         except KeyError:
-            raise Undecipherable(
+            raise KeyMissing(
                 f"A value was encrypted with the key {key_id.hex()}, which this process does not have. Set it as "
                 "LANGGRAPH_AES_KEY, or add it to LANGGRAPH_AES_FALLBACK_KEYS."
             ) from None

@@ -224,7 +224,7 @@ def describe_graph(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
 
     :raises NotFound: there is no such assistant.
     :raises GraphLoadError: the graph could not be imported.
-    :raises Unavailable: no worker has loaded it yet.
+    :raises Unavailable: no worker has loaded it yet, or too many requests wait for that.
     """
     with rt.autocommit.connect() as tx:
         assistant = assistants.get(tx, tenant_id, assistant_id=assistant_id)
@@ -239,15 +239,31 @@ def describe_graph(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
 
 
 def _published(rt: Runtime, graph_id: str) -> Row | None:
-    """What workers told of a graph; waits for those that are there and have not yet."""
-    until = time.monotonic() + _TELLS_IN_SECONDS
-    while True:
-        with rt.autocommit.connect() as tx:
-            graph = assistants.graph(tx, graph_id)
-            is_coming = graph is None and workers.are_there(tx)
-        if not is_coming or time.monotonic() > until:
-            return graph
-        time.sleep(0.1)
+    """
+    What workers told of a graph; waits for those that are there and have not yet.
+
+    :raises Unavailable: so many requests wait already that others would find no thread.
+    """
+    graph, is_coming = _told(rt, graph_id)
+    if not is_coming:
+        return graph
+    if not rt.waiting.acquire(blocking=False):
+        raise Unavailable(f"No worker has loaded the graph '{graph_id}' yet. Try again.")
+    try:
+        until = time.monotonic() + _TELLS_IN_SECONDS
+        while is_coming and time.monotonic() < until:
+            time.sleep(0.1)
+            graph, is_coming = _told(rt, graph_id)
+        return graph
+    finally:
+        rt.waiting.release()
+
+
+def _told(rt: Runtime, graph_id: str) -> tuple[Row | None, bool]:
+    """What workers told of a graph, and whether to expect that they still do."""
+    with rt.autocommit.connect() as tx:
+        graph = assistants.graph(tx, graph_id)
+        return graph, graph is None and workers.are_there(tx)
 
 
 def draw(rt: Runtime, tenant_id: str, assistant_id: str, *, xray: int | None) -> Row:

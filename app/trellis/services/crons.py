@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from trellis.db import assistants as assistant_rows
 from trellis.db import crons as rows
@@ -19,13 +19,14 @@ from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.new_run import NewRun
 from trellis.domain.pages import Page
-from trellis.errors import NotFound
+from trellis.errors import KeyMissing, NotFound
 from trellis.runtime import Runtime
 from trellis.services import idempotency, runs, webhooks
-from trellis.services.runs import RunRow
+from trellis.services.runs import Ready, RunRow
 from trellis.telemetry import CRON_FAILED, CRON_FIRED, log
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 #: A run, what it was made of, and what it stopped: to be told after the commit.
 Accepted = tuple[RunRow, NewRun, Stopped]
 
@@ -179,13 +180,13 @@ def run_now(
     :raises Conflict: its thread is busy and the strategy is to reject, or the key stands for another request.
     """
     made: list[Accepted] = []
-    priority = _priority(rt, tenant_id, cron_id)
+    priority = _priority_of(rt, tenant_id, cron_id)
 
     def make(tx: Tx) -> list[RunRow]:
         row = rows.get(tx, tenant_id, cron_id)
         if row is None:
             raise NotFound("Not Found")
-        made.append(_accept(rt, tx, row, tick=None, priority=priority))
+        made.append(_write(tx, row, *_ready(rt, tx, row, priority), tick=None))
         return [made[0][0]]
 
     [run], is_replay = idempotency.once(rt, tenant_id, key, make)
@@ -194,16 +195,19 @@ def run_now(
     return run, is_replay
 
 
-def _priority(rt: Runtime, tenant_id: str, cron_id: str) -> int | None:
-    """What the operator's hook says of a cron's next run. Asked before the transaction: it may take its time."""
+def _priority_of(rt: Runtime, tenant_id: str, cron_id: str) -> int | None:
+    """What the hook says of a cron, asked before the transaction: it may take its time."""
     if rt.priority is None:
         return None
     with rt.autocommit.connect() as tx:
         row = rows.get(tx, tenant_id, cron_id)
-    if row is None:
-        return None
+    return _priority(rt, row) if row else None
+
+
+def _priority(rt: Runtime, row: Row) -> int | None:
+    """What the operator's hook says of a cron's next run, if there is one."""
     with _encryption_of(row):
-        [new] = runs.prioritised(rt, tenant_id, row["thread_id"], [_new_run(row)])
+        [new] = runs.prioritised(rt, row["tenant_id"], row["thread_id"], [_new_run(row)])
     return new.priority
 
 
@@ -228,12 +232,14 @@ def _encryption_of(row: Row) -> Iterator[None]:
         encryption_context.reset(told)
 
 
-def _accept(
-    rt: Runtime, tx: Tx, row: Row, *, tick: datetime | None, priority: int | None
-) -> Accepted:
+def _ready(rt: Runtime, tx: Tx, row: Row, priority: int | None) -> tuple[NewRun, Ready]:
     new = replace(_new_run(row), priority=priority)
     with _encryption_of(row):
-        run, stopped = runs.accept(rt, tx, row["tenant_id"], row["thread_id"], new)
+        return new, runs.prepare(rt, tx, row["tenant_id"], row["thread_id"], new)
+
+
+def _write(tx: Tx, row: Row, new: NewRun, ready: Ready, *, tick: datetime | None) -> Accepted:
+    run, stopped = runs.write(tx, ready)
     rows.stamp(tx, row["cron_id"], run["run_id"], tick=tick)
     return run, new, stopped
 
@@ -246,20 +252,23 @@ def fire(rt: Runtime, *, limit: int = 100) -> int:
     """
     with rt.autocommit.connect() as tx:
         found = rows.due(tx, limit=limit)
-    return sum(_fire(rt, **row) for row in found)
+    return sum(_fire(rt, row["cron_id"], row["thread_id"]) for row in found)
 
 
-def _fire(rt: Runtime, *, cron_id: str, tenant_id: str, thread_id: str | None) -> bool:
+def _fire(rt: Runtime, cron_id: str, thread_id: str | None) -> bool:
     """Run and next tick in one transaction. What goes wrong with one cron does not concern the others."""
     try:
-        priority = _priority(rt, tenant_id, cron_id)
+        with rt.autocommit.connect() as tx:
+            row = rows.due_one(tx, cron_id)
+        if row is None:
+            return False
+        ready = _tried(cron_id, lambda: _prepared(rt, row))
         with rt.engine.begin() as tx:
-            row = rows.take(tx, cron_id, thread_id)
-            if row is None:
+            now = rows.take(tx, cron_id, thread_id, as_of=row)
+            if now is None:
                 return False
-            made, error = _try(rt, tx, row, priority)
-            due = next_tick(_timing(row), row["now"])
-            rows.advance(tx, cron_id, to=due, error=error)
+            made, error = _fired(tx, row, ready)
+            rows.advance(tx, cron_id, to=next_tick(_timing(row), now), error=error)
     except Exception as failure:
         log().warning(CRON_FAILED, cron_id=cron_id, error=str(failure).split("\n")[0])
         return False
@@ -269,14 +278,35 @@ def _fire(rt: Runtime, *, cron_id: str, tenant_id: str, thread_id: str | None) -
     return True
 
 
-def _try(rt: Runtime, tx: Tx, row: Row, priority: int | None) -> tuple[Accepted | None, str | None]:
-    """Accept the run of a tick. A tick that cannot be honoured is passed over; the text says why."""
-    try:
+def _prepared(rt: Runtime, row: Row) -> tuple[NewRun, Ready]:
+    """What a tick runs, before the transaction: hooks and encryption handlers may take their time."""
+    priority = _priority(rt, row)
+    with rt.autocommit.connect() as tx:
+        return _ready(rt, tx, row, priority)
+
+
+def _fired(
+    tx: Tx, row: Row, ready: tuple[tuple[NewRun, Ready] | None, str | None]
+) -> tuple[Accepted | None, str | None]:
+    """Accept the run of a tick, if it could be prepared."""
+    prepared, error = ready
+    if prepared is None:
+        return None, error
+
+    def write() -> Accepted:
         with tx.begin_nested():
-            return _accept(rt, tx, row, tick=row["next_run_at"], priority=priority), None
+            return _write(tx, row, *prepared, tick=row["next_run_at"])
+
+    return _tried(row["cron_id"], write)
+
+
+def _tried(cron_id: str, step: Callable[[], T]) -> tuple[T | None, str | None]:
+    """A step of a tick. One that cannot be honoured is passed over; the text says why."""
+    try:
+        return step(), None
     except Exception as error:
-        if is_unavailable(error) or is_conflict(error):
+        if is_unavailable(error) or is_conflict(error) or isinstance(error, KeyMissing):
             raise
         reason = f"{type(error).__name__}: {error}".split("\n")[0][:1000]
-        log().warning(CRON_FAILED, cron_id=row["cron_id"], error=reason)
+        log().warning(CRON_FAILED, cron_id=cron_id, error=reason)
         return None, reason.replace("\0", "\ufffd")

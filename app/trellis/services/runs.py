@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trellis.db import assistants as assistant_rows
@@ -14,6 +14,7 @@ from trellis.db.access import forbidden
 from trellis.db.cancel import Stopped
 from trellis.db.checkpoints import plain_values
 from trellis.db.engine import Tx
+from trellis.domain.access import Condition
 from trellis.domain.assistants import merge_config, merge_context, mirrored
 from trellis.domain.encryption import context as encryption_context
 from trellis.domain.idempotency import Key
@@ -21,6 +22,7 @@ from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.multitask import Strategy
 from trellis.domain.new_run import EVENT_STREAMING, NewRun
 from trellis.domain.runs import RunState, RunStatus
+from trellis.domain.ttl import Ttl
 from trellis.errors import Invalid, NotFound, ThreadNotFound
 from trellis.runtime import Runtime
 from trellis.services import cancel, idempotency, priorities, webhooks
@@ -50,8 +52,10 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
 
 def _create_alone(rt: Runtime, tenant_id: str, thread_id: str, new: NewRun) -> RunRow:
     """Accept a run that waits for no other: in one transaction with what becomes of those."""
+    with rt.autocommit.connect() as tx:
+        ready = prepare(rt, tx, tenant_id, thread_id, new)
     with rt.engine.begin() as tx:
-        run, stopped = _accept(rt, tx, tenant_id, thread_id, new)
+        run, stopped = write(tx, ready)
     tell(rt, run, new, stopped)
     return run
 
@@ -60,8 +64,10 @@ def create_batch(rt: Runtime, tenant_id: str, news: Sequence[NewRun]) -> Sequenc
     """Accept stateless runs, all or none."""
     webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
     news = prioritised(rt, tenant_id, None, news)
+    with rt.autocommit.connect() as tx:
+        ready = [prepare(rt, tx, tenant_id, None, new) for new in news]
     with rt.engine.begin() as tx:
-        runs = [_accept_stateless(rt, tx, tenant_id, new) for new in news]
+        runs = [write(tx, each)[0] for each in ready]
     for run, new in zip(runs, news, strict=True):
         tell(rt, run, new, Stopped())
     return runs
@@ -148,64 +154,105 @@ def accept(
 
     :raises NotFound: there is no such thread or assistant.
     """
+    return write(tx, prepare(rt, tx, tenant_id, thread_id, new))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """A run that has only to be written."""
+
+    run: RunRow
+    tenant_id: str
+    stored: rows.Sealed
+    makes_thread: bool = False
+    temporary: bool = False  #: the thread that it makes
+    ttl: Ttl | None = None  #: likewise
+    allowed: Condition | None = (
+        None  #: what a thread must meet that another request has made meanwhile
+    )
+
+
+def prepare(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun) -> Ready:
+    """
+    Read, merge and encrypt. What changes before it is written is as if it had changed right after.
+
+    In autocommit, if it can be: encryption handlers take longer than Postgres waits for a transaction.
+
+    :raises NotFound: there is no such thread or assistant.
+    """
     if thread_id is None:
-        return _accept_stateless(rt, tx, tenant_id, new), Stopped()
-    return _accept(rt, tx, tenant_id, thread_id, new)
-
-
-def _accept(
-    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun
-) -> tuple[RunRow, Stopped]:
-    """Read, merge, then accept in one statement. What changes in between is as if it had changed right after."""
+        return _prepare_stateless(rt, tx, tenant_id, new)
     assistant_id = resolve_assistant(rt, tenant_id, new.assistant_id)
     subject = rows.subject(tx, tenant_id, thread_id, assistant_id=assistant_id)
     if subject is None:
-        return _accept_with_thread(rt, tx, tenant_id, thread_id, new)
+        return _prepare_with_thread(rt, tx, tenant_id, thread_id, new)
     assistant = _assistant(rt, tx, tenant_id, new, subject if subject["assistant_id"] else None)
     run = _compose(rt, new, assistant, thread_id, thread_metadata=subject["thread_metadata"])
-    return _accept_composed(tx, tenant_id, run)
+    stored = rows.sealed(rt.vault, {**run, "tenant_id": tenant_id})
+    return Ready(run=run, tenant_id=tenant_id, stored=stored)
 
 
-def _accept_composed(tx: Tx, tenant_id: str, run: RunRow) -> tuple[RunRow, Stopped]:
+def _prepare_with_thread(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun) -> Ready:
+    if new.if_not_exists != "create":
+        raise NotFound("Thread or assistant not found.")
+    assistant = _assistant(rt, tx, tenant_id, new, None)
+    run = _compose(rt, new, assistant, thread_id, thread_metadata={})
+    return Ready(
+        run=run,
+        tenant_id=tenant_id,
+        stored=rows.sealed(rt.vault, _stamped(run, tenant_id, new)),
+        makes_thread=True,
+        ttl=rt.manifest.thread_ttl.default,
+        allowed=new.allowed,
+    )
+
+
+def _prepare_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> Ready:
+    assistant = _assistant(rt, tx, tenant_id, new, None)
+    temporary = new.on_completion == "delete"
+    run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
+    return Ready(
+        run=run,
+        tenant_id=tenant_id,
+        stored=rows.sealed(rt.vault, _stamped(run, tenant_id, new)),
+        makes_thread=True,
+        temporary=temporary,
+        ttl=None if temporary else rt.manifest.thread_ttl.default,
+    )
+
+
+def write(tx: Tx, ready: Ready) -> tuple[RunRow, Stopped]:
+    """
+    Accept a prepared run, in one statement where it makes no room for itself.
+
+    :raises NotFound: its thread is gone.
+    """
+    if not ready.makes_thread:
+        return _write_on_thread(tx, ready, ready.stored)
+    made = rows.enqueue_with_thread(tx, ready.stored, temporary=ready.temporary, ttl=ready.ttl)
+    if made:
+        return _accepted(ready.run, made), Stopped()
+    # Another request made the thread meanwhile; or it is somebody else's, and this finds nothing either.
+    ids = [ready.run["thread_id"]]
+    if ready.allowed and forbidden(tx, ready.tenant_id, "threads", ids, ready.allowed):
+        raise NotFound("Thread or assistant not found.")
+    return _write_on_thread(tx, ready, {**ready.run, "tenant_id": ready.tenant_id})
+
+
+def _write_on_thread(tx: Tx, ready: Ready, row: RunRow) -> tuple[RunRow, Stopped]:
+    run = ready.run
     stopped: Stopped | None = Stopped()
     if run["multitask_strategy"] != Strategy.ENQUEUE:
         stopped = cancel.make_room(
             tx,
-            tenant_id,
+            ready.tenant_id,
             run["thread_id"],
             strategy=run["multitask_strategy"],
             run_id=run["run_id"],
         )
     if stopped is None:
         raise NotFound("Thread or assistant not found.")
-    return _accepted(run, rows.enqueue(tx, {**run, "tenant_id": tenant_id})), stopped
-
-
-def _accept_with_thread(
-    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str, new: NewRun
-) -> tuple[RunRow, Stopped]:
-    if new.if_not_exists != "create":
-        raise NotFound("Thread or assistant not found.")
-    assistant = _assistant(rt, tx, tenant_id, new, None)
-    run = _compose(rt, new, assistant, thread_id, thread_metadata={})
-    ttl = rt.manifest.thread_ttl.default
-    made = rows.enqueue_with_thread(tx, _stamped(run, tenant_id, new), temporary=False, ttl=ttl)
-    if made:
-        return _accepted(run, made), Stopped()
-    # Another request made the thread meanwhile; or it is somebody else's, and this finds nothing either.
-    if new.allowed and forbidden(tx, tenant_id, "threads", [thread_id], new.allowed):
-        raise NotFound("Thread or assistant not found.")
-    return _accept_composed(tx, tenant_id, run)
-
-
-def _accept_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> RunRow:
-    assistant = _assistant(rt, tx, tenant_id, new, None)
-    temporary = new.on_completion == "delete"
-    run = _compose(rt, new, assistant, new_id(), thread_metadata=None, temporary=temporary)
-    ttl = None if temporary else rt.manifest.thread_ttl.default
-    stamped = _stamped(run, tenant_id, new)
-    times = rows.enqueue_with_thread(tx, stamped, temporary=temporary, ttl=ttl)
-    return _accepted(run, times)
+    return _accepted(run, rows.enqueue(tx, row)), stopped
 
 
 def _stamped(run: RunRow, tenant_id: str, new: NewRun) -> dict[str, Any]:
@@ -306,6 +353,7 @@ def _compose(
         "after_seconds": new.after_seconds,
         "priority": new.priority,
         "timeout_seconds": rt.settings.run_timeout_seconds,
+        "max_crashes": 1 + rt.settings.max_retries,
         "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
         "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
         "thread_config": _thread_config(assistant, config),

@@ -9,7 +9,7 @@ call the user's code. Then it is stored in one transaction under the thread's lo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from trellis.db import cancel as run_locks
@@ -56,7 +56,7 @@ class _Worked:
 
     checkpoint: Mapping[str, Any]
     status: ThreadStatus
-    interrupts: bytes
+    interrupts: str
 
 
 def update_state(
@@ -81,9 +81,11 @@ def update_state(
     """
     for _ in range(_TRIES):
         with rt.autocommit.connect() as tx:
-            thread = _idle(tx, tenant_id, thread_id)
+            thread = _idle(rt, tx, tenant_id, thread_id)
         staged = StagedBackend(rt.engine)
         worked = _work_out(rt, thread, thread_id, supersteps, where or {}, staged)
+        waiting = rows.sealed_interrupts(rt.vault, thread_id, worked.interrupts)
+        worked = replace(worked, interrupts=waiting)
         with rt.engine.begin() as tx:
             stored = _store(tx, tenant_id, thread_id, staged, worked, fence=thread["fence"])
         if stored:
@@ -106,15 +108,22 @@ def patch_metadata(
     """
     if reserved := sorted(_RESERVED & metadata.keys()):
         raise Invalid(f"metadata may not set {', '.join(reserved)}: the server does. Leave it out.")
+    stored = checkpoints.sealed_metadata(metadata, rt.vault)
     with rt.engine.begin() as tx:
         if not run_locks.lock_thread(tx, tenant_id, thread_id):
             raise ThreadNotFound(thread_id)
-        _idle(tx, tenant_id, thread_id)
-        if not checkpoints.patch_latest(tx, thread_id, metadata):
+        _resting(tx, tenant_id, thread_id)
+        if not checkpoints.patch_latest(tx, thread_id, stored):
             raise NotFound(f"Nothing was saved on thread {thread_id} yet")
 
 
-def _idle(tx: Tx, tenant_id: str, thread_id: str) -> Row:
+def _idle(rt: Runtime, tx: Tx, tenant_id: str, thread_id: str) -> Row:
+    """A thread on which nothing runs, with its metadata and config."""
+    return rows.shown_basis(rt.vault, _resting(tx, tenant_id, thread_id))
+
+
+def _resting(tx: Tx, tenant_id: str, thread_id: str) -> Row:
+    """The same as it is stored: nobody waits for handlers."""
     thread = rows.basis(tx, tenant_id, thread_id)
     if thread is None:
         raise ThreadNotFound(thread_id)
@@ -153,7 +162,7 @@ def _work_out(
         return _Worked(
             checkpoint=made["configurable"],
             status=interrupts.rest_status(snapshot.next, questions),
-            interrupts=encoder.dumps(questions),
+            interrupts=encoder.dumps(questions).decode(),
         )
 
     return lending.with_graph(
@@ -198,7 +207,7 @@ def _store(
     """Store what was worked out. False means that the thread is another by now, and nothing was written."""
     if not run_locks.lock_thread(tx, tenant_id, thread_id):
         raise ThreadNotFound(thread_id)
-    if _idle(tx, tenant_id, thread_id)["fence"] != fence:
+    if _resting(tx, tenant_id, thread_id)["fence"] != fence:
         return False
     checkpoints.insert(tx, staged.rows)
     rows.settle(tx, thread_id, status=str(worked.status), interrupts=worked.interrupts)

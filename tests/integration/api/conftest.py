@@ -31,7 +31,7 @@ PROJECT = Path(__file__).with_name("project") / "langgraph.json"
 
 EMPTY = (
     "TRUNCATE thread, run, assistant, assistant_version, graph, "
-    "checkpoint, checkpoint_blob, checkpoint_write, store_item, worker CASCADE"
+    "checkpoint, checkpoint_blob, checkpoint_write, store_item, worker, idempotency CASCADE"
 )
 
 Sql = Callable[..., Any]
@@ -67,7 +67,11 @@ def rt(settings: Settings, loop: asyncio.AbstractEventLoop) -> Iterator[Runtime]
 
 @pytest.fixture
 def app(rt: Runtime, on_loop: OnLoop) -> Flask:
-    app = create_app(rt)
+    return bridged(create_app(rt), on_loop)
+
+
+def bridged(app: Flask, on_loop: OnLoop) -> Flask:
+    """The application, with its async bodies iterated on the loop."""
 
     def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         response = dispatch(app, environ)

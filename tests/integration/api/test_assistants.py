@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flask.testing import FlaskClient
 
 from trellis.domain.ids import default_assistant_id, new_id
 from trellis.runtime import Runtime
+from trellis.services import assistants
 from trellis.services.assistants import ensure_defaults
 
 FIELDS = [
@@ -145,6 +147,27 @@ def test_graph__waits_for_a_worker_that_has_just_started(app: Flask, sql: Any) -
 
     assert not too_early
     assert answer.result().get_json() == {"nodes": []}
+
+
+def test_graph__few_wait_and_the_others_keep_their_threads(
+    app: Flask, sql: Any, rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assistants, "_TELLS_IN_SECONDS", 60)
+    sql("INSERT INTO worker VALUES ('w1', 10, clock_timestamp() + interval '1 hour')")
+    few = rt.settings.web_threads // 4
+    with ThreadPoolExecutor(few + 3) as pool:
+        asked = [
+            pool.submit(app.test_client().get, "/assistants/echo/graph") for _ in range(few + 3)
+        ]
+        refused = list(islice(as_completed(asked, timeout=30), 3))
+        sql("INSERT INTO graph (graph_id, info) VALUES ('echo', '{\"drawing\": {\"nodes\": []}}')")
+
+    for each in refused:
+        assert each.result().status_code == 503
+        assert int(each.result().headers["Retry-After"]) > 0
+    statuses = sorted(each.result().status_code for each in asked)
+    assert statuses == [200] * few + [503] * 3
+    assert app.test_client().get("/assistants/echo/graph").status_code == 200
 
 
 def test_graph__that_cannot_be_imported_says_why(client: FlaskClient, sql: Any) -> None:

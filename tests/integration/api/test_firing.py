@@ -97,6 +97,24 @@ def test_fire(
     assert client.get(f"/runs/crons/{cron_id}").get_json() == before
 
 
+def test_fire__of_what_was_changed_meanwhile(
+    rt: Runtime, client: FlaskClient, make: Make, due: Any, the_run: Any
+) -> None:
+    """What was prepared is thrown away, and the next look fires the cron as it is by then."""
+    cron_id = make()
+    due(cron_id)
+    with rt.autocommit.connect() as tx:
+        seen = rows.due_one(tx, cron_id)
+    changed = {"input": {"value": "b"}}
+
+    assert client.patch(f"/runs/crons/{cron_id}", json=changed).status_code == 200
+
+    with rt.engine.begin() as tx:
+        assert rows.take(tx, cron_id, None, as_of=seen) is None
+    assert crons.fire(rt) == 1
+    assert the_run()["kwargs"]["input"] == {"value": "b"}
+
+
 def test_fire__tells_the_workers(rt: Runtime, make: Make, due: Any) -> None:
     due(make())
 

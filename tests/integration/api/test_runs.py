@@ -171,6 +171,21 @@ def test_create__parameters_reach_the_worker(client: FlaskClient, thread_id: str
     assert (kwargs["durability"], kwargs["checkpoint_during"]) == ("exit", False)
 
 
+def test_create__is_tried_again_as_often_as_the_settings_say(
+    rt: Runtime, settings: Settings, sql: Callable[..., Any]
+) -> None:
+    often = build(dataclasses.replace(settings, max_retries=7))
+    client = create_app(often).test_client()
+
+    made = [client.post("/runs", json={"assistant_id": "echo"})]
+    thread_id = client.post("/threads", json={}).get_json()["thread_id"]
+    made.append(client.post(f"/threads/{thread_id}/runs", json={"assistant_id": "echo"}))
+
+    assert [response.status_code for response in made] == [200, 200]
+    assert sql("SELECT array_agg(max_crashes) FROM run") == [8, 8]
+    often.close()
+
+
 def test_create__without_redis(rt: Runtime, settings: Settings) -> None:
     no_redis = build(dataclasses.replace(settings, redis_url="redis://127.0.0.1:1/0"))
     client = create_app(no_redis).test_client()

@@ -136,6 +136,7 @@ def enqueue(tx: Connection, run_id: str) -> None:
         "kwargs": {"input": "rattlesnake"},
         "after_seconds": 0,
         "timeout_seconds": 60,
+        "max_crashes": 3,
         "thread_metadata": {"pin": 1},
         "thread_config": {},
     }

@@ -24,6 +24,7 @@ DEFAULTS = {
     "kwargs": {"input": 1},
     "after_seconds": 0,
     "timeout_seconds": 60,
+    "max_crashes": 3,
     "thread_metadata": {},
     "thread_config": {},
 }

@@ -126,6 +126,29 @@ def test_rescue__given_up_alone(a_run, claim, die, suspects, one):
     assert one("SELECT attempts FROM dead_letter") == 3
 
 
+@pytest.mark.parametrize("budget", [1, 2, 4])
+def test_rescue__given_up_when_its_budget_is_used_up(a_run, claim, die, one, budget):
+    """One retry fewer than crashes: a run that is alone in its process every time."""
+    run_id = a_run(max_crashes=budget)
+    wards = [Ward.OPEN] * (budget - 1) + [Ward.ALONE if budget > 1 else Ward.OPEN]
+
+    ends = [die(f"w{n}", claim(run_id, owner=f"w{n}", ward=ward)) for n, ward in enumerate(wards)]
+
+    assert ends == [["pending"]] * (budget - 1) + [["error"]]
+    assert one("SELECT attempts FROM dead_letter") == budget
+
+
+def test_rescue__without_retries_the_other_of_the_process_is_acquitted(a_run, claim, die):
+    """A run that died beside another is tried once more, alone: it may not have been the one."""
+    guilty, other = a_run(max_crashes=1), a_run(max_crashes=1)
+    claims = [claim(each, owner="w") for each in (guilty, other)]
+    assert die("w", *claims) == ["pending", "pending"]
+
+    assert die("q", claim(guilty, owner="q", ward=Ward.ALONE)) == ["error"]
+
+    assert claim(other).attempt == 2
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_rescue__never_given_up_for_a_death_that_another_run_shared(
     a_run, claim, die, suspects, first, one

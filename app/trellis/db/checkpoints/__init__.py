@@ -31,6 +31,7 @@ from trellis.db.checkpoints.upkeep import (
     patch_latest,
     prune,
     roll_back,
+    sealed_metadata,
 )
 from trellis.db.checkpoints.values import State, plain_values, plain_values_at
 
@@ -60,4 +61,5 @@ __all__ = [
     "prune",
     "roll_back",
     "sealed",
+    "sealed_metadata",
 ]

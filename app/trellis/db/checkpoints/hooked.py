@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,10 @@ from trellis.db.checkpoints.chain import Chain, Link
 from trellis.db.checkpoints.history import Ancestor
 from trellis.db.checkpoints.load import Stored, StoredWrite
 from trellis.db.handlers import TAG, Handlers
+from trellis.db.replacements import Place
 
 Blob = Callable[[bytes], bytes]
-Json = Callable[[dict[str, Any]], dict[str, Any]]
+Json = Callable[[Stored], dict[str, Any]]
 
 
 def opened(read: Any, handlers: Handlers) -> Any:
@@ -22,11 +24,21 @@ def opened(read: Any, handlers: Handlers) -> Any:
     :raises EncryptionFailed: a handler failed.
     """
     sealed: dict[bytes, None] = {}
-    _mapped(read, lambda data: _note(data, sealed), lambda metadata: metadata)
-    found = dict(zip(sealed, handlers.open_blobs(list(sealed)), strict=True))
+    places: dict[bytes, list[Place]] = defaultdict(list)
 
-    def shown(metadata: dict[str, Any]) -> dict[str, Any]:
-        return handlers.open_json(metadata, model="checkpoint", field="metadata")
+    def noted(stored: Stored) -> dict[str, Any]:
+        for data, place in _places(stored):
+            places[data].append(place)
+        return stored.metadata
+
+    def shown(stored: Stored) -> dict[str, Any]:
+        place = Place(table="checkpoint", keys=_keys(stored), column="metadata")
+        return handlers.open_json(
+            stored.metadata, model="checkpoint", field="metadata", place=place
+        )
+
+    _mapped(read, lambda data: _note(data, sealed), noted)
+    found = dict(zip(sealed, handlers.open_blobs(list(sealed), places), strict=True))
 
     return _mapped(read, lambda data: found.get(data, data), shown)
 
@@ -35,6 +47,23 @@ def _note(data: bytes, sealed: dict[bytes, None]) -> bytes:
     if data[:1] == TAG:
         sealed[data] = None
     return data
+
+
+def _places(stored: Stored) -> Iterator[tuple[bytes, Place]]:
+    """Where each value of a checkpoint stands, by what is stored there."""
+    keys = _keys(stored)
+    thread = {name: keys[name] for name in ("thread_id", "checkpoint_ns")}
+    for channel, chain in stored.chains.items():
+        for link in chain.links:
+            where = {**thread, "channel": channel, "version": link.version}
+            yield link.data, Place(table="checkpoint_blob", keys=where, column="data")
+    for write in stored.writes:
+        where = {**keys, "task_id": write.task_id}
+        yield write.data, Place(table="checkpoint_write", keys=where, column="data")
+
+
+def _keys(stored: Stored) -> dict[str, str]:
+    return {name: getattr(stored, name) for name in ("thread_id", "checkpoint_ns", "checkpoint_id")}
 
 
 def _mapped(read: Any, blob: Blob, json: Json) -> Any:
@@ -52,7 +81,7 @@ def _mapped(read: Any, blob: Blob, json: Json) -> Any:
             )
         case Stored():
             return read._replace(
-                metadata=json(read.metadata),
+                metadata=json(read),
                 chains=_mapped(read.chains, blob, json),
                 writes=_mapped(read.writes, blob, json),
             )

@@ -14,7 +14,7 @@ from trellis.db.checkpoints.rows import hidden
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
 from trellis.db.statements import sql
-from trellis.db.vault import vault_of
+from trellis.db.vault import Vault, vault_of
 from trellis.errors import Invalid
 
 #: thread, namespace, checkpoint
@@ -47,9 +47,14 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
     leftovers.leave_run(tx, run_id, thread_id)
 
 
-def patch_latest(tx: Tx, thread_id: str, metadata: Mapping[str, Any]) -> bool:
-    """Merge metadata into that of a thread's latest checkpoint. False means that it has none."""
-    params = {"thread_id": thread_id, "metadata": hidden(to_json(metadata), vault_of(tx))}
+def sealed_metadata(metadata: Mapping[str, Any], vault: Vault) -> str:
+    """The metadata of a checkpoint as they are stored. :raises EncryptionFailed: a handler failed."""
+    return hidden(to_json(metadata), vault)
+
+
+def patch_latest(tx: Tx, thread_id: str, metadata: str) -> bool:
+    """Merge sealed metadata into that of a thread's latest checkpoint. False means that it has none."""
+    params = {"thread_id": thread_id, "metadata": metadata}
     return execute(tx, "checkpoints", "patch_latest", params).rowcount > 0
 
 

@@ -71,7 +71,7 @@ DELETE FROM cron
 -- name: due
 -- The clock is read once, in a subquery: the condition then is one of the index, and crons that are not due cost
 -- nothing.
-SELECT cron_id::text, tenant_id, thread_id::text
+SELECT cron_id::text, thread_id::text
   FROM cron
  WHERE enabled
    AND (end_time IS NULL OR next_run_at <= end_time)
@@ -86,15 +86,24 @@ SELECT 1
  WHERE thread_id = %(thread_id)s::uuid
    FOR UPDATE SKIP LOCKED
 
--- name: take
--- Re-checked under the lock: of two that found it due, the second finds it fired (race 32).
+-- name: due_one
 SELECT cron_id::text, tenant_id, thread_id::text, schedule, timezone, end_time, next_run_at, enabled, metadata, run,
-       clock_timestamp() AS now
+       updated_at
   FROM cron
  WHERE cron_id = %(cron_id)s::uuid
    AND enabled
    AND (end_time IS NULL OR next_run_at <= end_time)
    AND next_run_at <= clock_timestamp()
+
+-- name: take
+-- Re-checked under the lock: of two that found it due, the second finds it fired (race 32), and neither fires what
+-- somebody has changed meanwhile. What is due stays due.
+SELECT clock_timestamp() AS now
+  FROM cron
+ WHERE cron_id = %(cron_id)s::uuid
+   AND enabled
+   AND next_run_at = %(next_run_at)s::timestamptz
+   AND updated_at = %(updated_at)s::timestamptz
    FOR UPDATE SKIP LOCKED
 
 -- name: stamp

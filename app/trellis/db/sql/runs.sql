@@ -31,10 +31,10 @@ WITH busy AS (
     RETURNING thread_id, priority
 )
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
-                 run_after, timeout_seconds, hinted_at, webhook, priority, rank_at)
+                 run_after, timeout_seconds, max_crashes, hinted_at, webhook, priority, rank_at)
 SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
        %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
-       %(timeout_seconds)s, clock_timestamp(), %(webhook)s, coalesce(priority, 0),
+       %(timeout_seconds)s, %(max_crashes)s, clock_timestamp(), %(webhook)s, coalesce(priority, 0),
        clock_timestamp() + %(after_seconds)s * interval '1 second' + priority * %(step)s * interval '1 minute'
   FROM busy
 RETURNING created_at, updated_at
@@ -52,10 +52,10 @@ WITH made AS (
     RETURNING thread_id, priority
 )
 INSERT INTO run (run_id, thread_id, tenant_id, assistant_id, graph_id, multitask_strategy, metadata, kwargs,
-                 run_after, timeout_seconds, hinted_at, webhook, priority, rank_at)
+                 run_after, timeout_seconds, max_crashes, hinted_at, webhook, priority, rank_at)
 SELECT %(run_id)s::uuid, thread_id, %(tenant_id)s, %(assistant_id)s::uuid, %(graph_id)s, %(multitask_strategy)s,
        %(metadata)s::jsonb, %(kwargs)s::json, clock_timestamp() + %(after_seconds)s * interval '1 second',
-       %(timeout_seconds)s, clock_timestamp(), %(webhook)s, coalesce(priority, 0),
+       %(timeout_seconds)s, %(max_crashes)s, clock_timestamp(), %(webhook)s, coalesce(priority, 0),
        clock_timestamp() + %(after_seconds)s * interval '1 second' + priority * %(step)s * interval '1 minute'
   FROM made
 RETURNING created_at, updated_at
@@ -353,7 +353,8 @@ SELECT 1
 -- name: rescue
 -- Re-checked under the locks: a heartbeat that came first wins. Back to pending with backoff, until the budget of
 -- crashes is used up, and the last one was its own: no other run was in the process. Before that crash it is to be
--- alone, for longer than it took to die this time. (updated_at is when it was claimed.)
+-- alone, for longer than it took to die this time. (updated_at is when it was claimed.) Those that died beside it the
+-- first time it was seen to die alone are acquitted: at the second crash at the earliest.
 WITH lost AS (
     SELECT r.run_id, r.lost_owner AS lost_before,
            r.crashes + 1 >= r.max_crashes
@@ -388,7 +389,7 @@ UPDATE run
    AND status = 'running'
    AND cancel_action IS NULL
    AND lease_expires_at < clock_timestamp()
-RETURNING run.run_id::text, status, CASE WHEN crashes = max_crashes THEN lost.lost_before END AS lost_before
+RETURNING run.run_id::text, status, CASE WHEN crashes = greatest(max_crashes, 2) THEN lost.lost_before END AS lost_before
 
 -- name: acquit
 -- The one that was given up has been the death of this process; the others that it held may go on among the rest.
