@@ -148,9 +148,11 @@ class _Run:
     @property
     def last_fence(self) -> int:
         """The generation of its last attempt."""
-        return max(self.place.fence, self.attempt.fence)
+        told = 0 if self.ended is None else self.ended.fence
+        return max(self.place.fence, self.attempt.fence, told)
 
     @property
     def is_forgotten(self) -> bool:
         """Whether its log is gone, and the client never heard of it."""
-        return self.attempt.is_over and self.after == self.place == START
+        in_log = self.ended is not None and self.ended.in_log
+        return self.attempt.is_over and not in_log and self.after == self.place == START

@@ -39,7 +39,7 @@ def start(rt: Runtime, tenant_id: str, thread_id: str, *, after: Place | None) -
             due = _attempts(tx, tenant_id, thread_id, since=0, kept_seconds=0)
         else:
             # A run is not told of again to whoever has had its end.
-            since = place.fence + (place.n == END)
+            since = place.fence + (place == Place(place.fence, END))
             kept = rt.settings.stream_ttl_seconds
             due = _attempts(tx, tenant_id, thread_id, since=since, kept_seconds=kept)
     if place != START:
@@ -70,10 +70,9 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
             begun = _attempts(tx, tenant_id, thread_id, since=fence + 1, kept_seconds=kept)
         return _with_change(begun, now, known=fence)
 
-    def is_visible(run_id: str) -> bool:
+    def is_visible(attempt: Attempt) -> bool:
         with rt.autocommit.connect() as tx:
-            run = run_rows.state(tx, run_id) if run_id else None
-            if run_id and (run is None or run["thread_id"] != thread_id):
+            if not _is_of(tx, tenant_id, thread_id, attempt):
                 return False
             return allowed is None or not access.forbidden(
                 tx, tenant_id, "threads", [thread_id], allowed
@@ -85,10 +84,19 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
     async def attempts(fence: int) -> Sequence[Attempt]:
         return await asyncio.to_thread(later, fence)
 
-    async def visible(run_id: str) -> bool:
-        return await asyncio.to_thread(is_visible, run_id)
+    async def visible(attempt: Attempt) -> bool:
+        return await asyncio.to_thread(is_visible, attempt)
 
     return Ask(state=state, attempts=attempts, visible=visible)
+
+
+def _is_of(tx: Tx, tenant_id: str, thread_id: str, attempt: Attempt) -> bool:
+    """Whether an attempt was made on a thread as it is now: one that was deleted and made anew counts from one again."""
+    run = run_rows.state(tx, attempt.run_id) if attempt.run_id else None
+    if run is not None:
+        return bool(run["thread_id"] == thread_id)
+    # By hand, or of a run that has been rolled back.
+    return attempt.fence <= (feeds.fence(tx, tenant_id, thread_id) or 0)
 
 
 def final(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bytes:

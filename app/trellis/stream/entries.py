@@ -32,6 +32,7 @@ class End(NamedTuple):
     status: str | None  #: None: there is no such run any more
     values: bytes | None  #: final values as JSON; None: read them from Postgres
     in_log: bool = True  #: False: Postgres alone says so, and the log may have lost more than that
+    fence: int = 0  #: of the attempt that ended; 0: unknown
 
 
 Item: TypeAlias = Event | Beat | Gap | End
@@ -79,7 +80,8 @@ class Position:
             if fields[4] == b"e":
                 items.append(Event(entry_id, _name(fields[5]), fields[7], fence, n))
             else:
-                items.append(End(_name(fields[5]), fields[7] if len(fields) > 7 else None))
+                values = fields[7] if len(fields) > 7 else None
+                items.append(End(_name(fields[5]), values, fence=fence))
                 break
         return items
 

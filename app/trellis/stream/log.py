@@ -33,6 +33,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from trellis import telemetry
+from trellis.domain.runs import Ended
 
 #: Log events of this package.
 EVENTS_DROPPED = "stream.dropped"
@@ -41,9 +42,7 @@ APPEND_REFUSED = "stream.refused"
 READER_FAILED = "stream.reader_failed"
 UNBLOCK_REFUSED = "stream.unblock_refused"
 
-#: Higher than any attempt's: nobody appends to the log of a run that ended without a worker.
-_LAST_FENCE = 2**53 - 1
-#: How long such an end is kept, in seconds.
+#: How long the end of a run is kept that ended without a worker, in seconds.
 _END_SECONDS = 120
 #: How long a claim can be heard of here. Who comes later learns of it from Postgres.
 _CLAIM_SECONDS = 30
@@ -115,20 +114,22 @@ def claims_key(prefix: str, tenant_id: str, thread_id: str) -> str:
     return f"{prefix}t:{tenant_id}:{thread_id}"
 
 
-def append_ends(client: SyncRedis, prefix: str, run_ids: Sequence[str]) -> None:
+def append_ends(client: SyncRedis, prefix: str, ends: Sequence[Ended]) -> None:
     """
-    Tell whoever follows runs that they ended before any worker took them up. Best effort.
+    Tell whoever follows runs, or their threads, that they ended while no worker had them. Best effort.
 
     Without it a follower finds out from Postgres, a few seconds later.
     """
-    if not run_ids:
+    if not ends:
         return
     try:
         with client.pipeline(transaction=False) as pipe:
-            for run_id in run_ids:
+            for tenant_id, thread_id, run_id, graph_id, fence in ends:
                 keys = stream_key(prefix, run_id), fence_key(prefix, run_id)
-                limits = _LAST_FENCE, 1000, 1 << 20, _END_SECONDS
-                pipe.eval(APPEND, 2, *keys, *map(str, limits), "1", "", "1", "interrupted", "")
+                claims = claims_key(prefix, tenant_id, thread_id)
+                limits = map(str, (fence, 1000, 1 << 20, _END_SECONDS))
+                end = "1", graph_id, "1", "interrupted", ""
+                pipe.eval(APPEND, 3, *keys, claims, *limits, *end)
             pipe.execute()
     except RedisError as error:
         telemetry.log().warning(REDIS_DOWN, error=str(error))

@@ -397,6 +397,16 @@ def test_follow__a_run_that_does_not_succeed(
     assert shown(client.wait_for(len(expected) + 1)) == [*expected, done(run)]
 
 
+def test_follow__a_run_that_is_cancelled_before_it_begins(
+    client: FlaskClient, thread_id: str, listen: Listen, new_run: Callable[..., Run]
+) -> None:
+    stream = listen(f"/threads/{thread_id}/stream")
+    run = new_run()
+    client.post(f"/threads/{thread_id}/runs/{run['run_id']}/cancel")
+
+    assert shown(stream.wait_for(1)) == [done(run)]
+
+
 def end(worker: Worker, claim: Claim, status: RunStatus) -> None:
     worker.end(claim, None, status)
 
