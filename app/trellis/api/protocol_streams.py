@@ -141,7 +141,8 @@ class _Run:
         before: list[ProtocolEvent] = []
         if untold and end.status in _WITH_VALUES:
             final = await self._postgres.lost(self.attempt)
-            end = End(end.status, final)
+            is_paused = end.is_paused or await self._postgres.paused(self.attempt)
+            end = End(end.status, final, is_paused=is_paused)
             before = self._values(final)
         self.place = Place(fence, places.END)
         *events, last = [*before, *self._translator.feed(end, timestamp=_now())]

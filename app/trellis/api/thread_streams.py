@@ -25,10 +25,14 @@ NOT_FOUND = sse.event("error", b'{"error":"HTTPException","message":"404: Thread
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Postgres:
-    """What is read from there, as JSON."""
+    """What is read from there."""
 
-    lost: Callable[[Attempt], Awaitable[bytes]]  #: what stands for a run's events that were lost
-    state: Callable[[], Awaitable[bytes]]  #: the values of the thread's state
+    lost: Callable[
+        [Attempt], Awaitable[bytes]
+    ]  #: what stands for a run's events that were lost, as JSON
+    #: Whether the thread waits at a node where the run has left it.
+    paused: Callable[[Attempt], Awaitable[bool]]
+    state: Callable[[], Awaitable[bytes]]  #: the values of the thread's state, as JSON
 
 
 def wanted(given: Iterable[str]) -> frozenset[str]:

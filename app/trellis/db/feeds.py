@@ -38,3 +38,9 @@ def over(tx: Tx, tenant_id: str, thread_id: str, *, limit: int) -> int:
     """The last claim among a thread's newest runs that are over; 0 if none is."""
     row = _row(tx, "over", tenant_id=tenant_id, thread_id=thread_id, limit=limit)
     return 0 if row is None else int(row["fence"])
+
+
+def is_paused(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> bool:
+    """Whether a thread waits at a node, and a run of it was the last."""
+    row = _row(tx, "is_paused", tenant_id=tenant_id, thread_id=thread_id, run_id=run_id)
+    return row is not None

@@ -247,6 +247,7 @@ class Translator:
         final = self._final(end)
         if isinstance(final, dict) and _INTERRUPT in final:
             self._pause((), _questions(final[_INTERRUPT]))
+        self._is_paused |= end.is_paused
         status, error = self._outcome(end.status, final)
         yield from self._left()
         if end.status == "success":

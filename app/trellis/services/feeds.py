@@ -113,6 +113,12 @@ def final(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bytes:
     return told if run is not None and "values" in run["kwargs"]["stream_mode"] else b"null"
 
 
+def is_paused(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bool:
+    """Whether a thread waits at a node, and it was this run that left it there."""
+    with rt.autocommit.connect() as tx:
+        return feeds.is_paused(tx, tenant_id, thread_id, run_id)
+
+
 def state(rt: Runtime, thread_id: str) -> bytes:
     """The values of a thread's state as JSON."""
     return encoder.dumps(threads.values(rt, [thread_id]).get(thread_id))

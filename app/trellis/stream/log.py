@@ -5,7 +5,8 @@ A run's log is a Redis Stream. Each entry is an event as the client will get it,
     f  fence of the attempt that wrote it
     n  number of the entry within that attempt, from 1: a reader sees what is missing or doubled
     e, x        name and frame of an event
-    end, v      status of the finished run, and its final values as JSON if they are small enough
+    end, v      status of the finished run ("success paused": it waits at a node), and its final values as JSON if they
+                are small enough
 
 Beside it stands `fence`, which holds "<highest fence> <its last n> <bytes since the last trim>".
 Both keys expire; losing them loses no run and no result, because Postgres decides how a run ended.
@@ -34,6 +35,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from trellis import telemetry
 from trellis.domain.runs import Ended
+
+#: Behind the status of a run that waits at a node.
+PAUSED = " paused"
 
 #: Log events of this package.
 EVENTS_DROPPED = "stream.dropped"

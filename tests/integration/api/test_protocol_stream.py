@@ -398,6 +398,19 @@ def test_events__a_run_that_is_cancelled_between_two_attempts(
     ]
 
 
+def test_events__a_run_that_waits_at_a_node__redis_forgot_everything(
+    open_stream: Callable[..., Listener], begin: Callable[..., Claim], worker: Worker, sql: Sql
+) -> None:
+    client = open_stream("lifecycle")
+    claim = begin()
+    told(client, 1)
+    worker.rt.redis.flushdb()
+    sql("UPDATE thread SET status = 'interrupted'")
+    worker.finish(claim)
+
+    assert shown(told(client, 2))[1:] == [("lifecycle", "interrupted")]
+
+
 def test_events__a_run_that_is_given_up(
     open_stream: Callable[..., Listener], begin: Callable[..., Claim], worker: Worker, sql: Sql
 ) -> None:

@@ -35,3 +35,14 @@ SELECT coalesce(least(max(fence) FILTER (WHERE ended_at IS NOT NULL),
            AND fence > 0
          ORDER BY seq DESC
          LIMIT %(limit)s) AS newest
+
+-- name: is_paused
+-- Whether a thread waits where a run has left it.
+SELECT 1
+  FROM thread t
+  JOIN run r ON r.thread_id = t.thread_id AND r.fence = t.fence
+ WHERE t.thread_id = %(thread_id)s::uuid
+   AND t.tenant_id = %(tenant_id)s
+   AND t.status = 'interrupted'
+   AND r.run_id = %(run_id)s::uuid
+   AND r.status = 'success'
