@@ -142,7 +142,7 @@ class Translator:
         name, *namespace = event.name.split("|")
         read = self._readers.get(name)
         try:
-            return [] if read is None else list(read(tuple(namespace), _data(event.frame)))
+            return [] if read is None else list(read(tuple(namespace), data_of(event.frame)))
         except (KeyError, TypeError, ValueError):
             # What no JSON can say stands in the log as text: nothing that a channel has a shape for.
             return []
@@ -278,7 +278,7 @@ def _block(namespace: Namespace, data: Mapping[str, Any]) -> Said:
     return Said("messages", namespace, orjson.dumps(data))
 
 
-def _data(frame: bytes) -> bytes:
+def data_of(frame: bytes) -> bytes:
     """The data of a frame, which is one line after the line of its name."""
     return frame[frame.index(b"\r\n") + len(b"\r\ndata: ") : -2]
 
