@@ -100,7 +100,7 @@ class _Run:
         self._after = after
         self._postgres = postgres
         self._translator = Translator(attempt.run_id, attempt.graph_id)
-        self._is_behind = False  #: events were lost, and no values came since
+        self._is_behind = attempt.follows_gap  #: events were lost, and no values came since
         if after.fence == attempt.fence and after.n < places.END:
             # That the run began, the client knows, also if the log does not any more.
             self._translator.feed(Event(b"0-0", "metadata", sse.frame("metadata", b"{}")))

@@ -75,7 +75,7 @@ async def chunks(
                 continue
             if run is None or run.attempt is not attempt:
                 after = after if run is None else max(after, run.place)
-                run = _Run(attempt, after, modes)
+                run = _Run(attempt, after, modes, is_behind=attempt.follows_gap)
             if frames := b"".join(run.frame(item) for item in items):
                 yield frames
             if run.lacks_values():

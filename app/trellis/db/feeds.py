@@ -22,7 +22,11 @@ def fence(tx: Tx, tenant_id: str, thread_id: str) -> int | None:
 def attempts(
     tx: Tx, tenant_id: str, thread_id: str, *, since: int, kept_seconds: float, limit: int
 ) -> Sequence[Row]:
-    """The last attempts at runs from a fence on, in their order: run, graph, fence, and whether the run is over."""
+    """
+    The last attempts at runs from a fence on, in their order.
+
+    Run, graph, fence, whether the run is over, and whether its log may still be there.
+    """
     return _rows(
         tx,
         "attempts",

@@ -35,13 +35,8 @@ def start(rt: Runtime, tenant_id: str, thread_id: str, *, after: Place | None) -
             return None
         replays = after is not None and after.fence <= fence
         place = after if after is not None and replays else START
-        if not replays:
-            due = _attempts(tx, tenant_id, thread_id, since=0, kept_seconds=0)
-        else:
-            # A run is not told of again to whoever has had its end.
-            since = place.fence + (place == Place(place.fence, END))
-            kept = rt.settings.stream_ttl_seconds
-            due = _attempts(tx, tenant_id, thread_id, since=since, kept_seconds=kept)
+        kept = rt.settings.stream_ttl_seconds if replays else 0
+        due = _attempts(tx, tenant_id, thread_id, after=place, kept_seconds=kept)
     if place != START:
         due = _with_change(due, fence, known=place.fence)
     fence = max([fence, *(each.fence for each in due)])
@@ -67,7 +62,8 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
         with rt.autocommit.connect() as tx:
             kept = rt.settings.stream_ttl_seconds
             now = feeds.fence(tx, tenant_id, thread_id) or 0
-            begun = _attempts(tx, tenant_id, thread_id, since=fence + 1, kept_seconds=kept)
+            after = Place(fence, END)
+            begun = _attempts(tx, tenant_id, thread_id, after=after, kept_seconds=kept)
         return _with_change(begun, now, known=fence)
 
     def is_visible(attempt: Attempt) -> bool:
@@ -131,9 +127,26 @@ def _with_change(begun: Sequence[Attempt], fence: int, *, known: int) -> Sequenc
 
 
 def _attempts(
-    tx: Tx, tenant_id: str, thread_id: str, *, since: int, kept_seconds: float
+    tx: Tx, tenant_id: str, thread_id: str, *, after: Place, kept_seconds: float
 ) -> Sequence[Attempt]:
+    """
+    The attempts to tell of: those whose log is kept, and for one who stopped somewhere that one and the newest.
+
+    Where others are left out, the state says what they did.
+    """
+    # A run is not told of again to whoever has had its end.
+    since = after.fence + (after == Place(after.fence, END))
     rows = feeds.attempts(
         tx, tenant_id, thread_id, since=since, kept_seconds=kept_seconds, limit=_NEWEST
     )
-    return [Attempt(**row) for row in rows]
+    has_stopped = after != START
+    misses = has_stopped and len(rows) == _NEWEST and rows[0]["fence"] > since
+    found: list[Attempt] = []
+    for row in rows:
+        is_meant = row["fence"] == after.fence or row is rows[-1]
+        is_due = row["is_kept"] or (has_stopped and is_meant)
+        if is_due:
+            named = row["fence"], row["run_id"], row["graph_id"], row["is_over"]
+            found.append(Attempt(*named, follows_gap=misses))
+        misses = has_stopped and not is_due
+    return found

@@ -258,6 +258,82 @@ def test_events__redis_forgot_everything(
     assert shown(told(late, 2)) == expected
 
 
+@pytest.fixture
+def long_ago(sql: Sql) -> Callable[[], None]:
+    """All that has ended, ended so long ago that no log of it is kept."""
+    return lambda: sql("UPDATE run SET ended_at = ended_at - interval '1 hour'")
+
+
+def test_events__runs_that_nobody_can_tell_of_any_more(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+    worker: Worker,
+    long_ago: Callable[[], None],
+) -> None:
+    """For one who has had the first of three: the end of the last, with the state, stands for all of them."""
+    play(("values", {"n": 1}))
+    seen = told(open_stream("lifecycle", "values"), 3)
+    play(("values", {"n": 2}))
+    last = play(("values", {"n": 3}))
+    run_graph("echo", thread_id, "hi")
+    worker.rt.redis.flushdb()
+    long_ago()
+
+    client = open_stream("lifecycle", "values", since=seen[-1]["seq"])
+    fresh = open_stream("lifecycle", "values")
+    later = play()
+
+    state = ("values", {"value": "hi", "log": ["HI"]})
+    events = told(client, 5)
+    assert shown(events)[:3] == [("lifecycle", "running"), state, ("lifecycle", "completed")]
+    assert events[2]["event_id"] == f"synth:{last}:lc||completed"
+    assert [each["event_id"] for each in told(fresh, 2)] == [
+        f"synth:{later}:lc||running",
+        f"synth:{later}:lc||completed",
+    ]
+
+
+def test_events__a_gap_before_a_run_that_can_be_told(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+    long_ago: Callable[[], None],
+) -> None:
+    play(("values", {"n": 1}))
+    seen = told(open_stream("lifecycle", "values"), 3)
+    play(("values", {"n": 2}))
+    run_graph("echo", thread_id, "hi")
+    long_ago()
+    play(("values", {"n": 3}))
+
+    events = told(open_stream("values", since=seen[-1]["seq"]), 2)
+
+    assert shown(events) == [("values", {"value": "hi", "log": ["HI"]}), ("values", {"n": 3})]
+
+
+def test_events__more_runs_than_are_replayed(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trellis.services.feeds._NEWEST", 2)
+    play(("values", {"n": 1}))
+    seen = told(open_stream("lifecycle", "values"), 3)
+    run_graph("echo", thread_id, "hi")
+    for n in (2, 3, 4):
+        play(("values", {"n": n}))
+
+    events = told(open_stream("values", since=seen[-1]["seq"]), 3)
+
+    state = {"value": "hi", "log": ["HI"]}
+    assert shown(events) == [("values", each) for each in (state, {"n": 3}, {"n": 4})]
+
+
 def test_events__the_start_of_the_log_was_trimmed(
     open_stream: Callable[..., Listener],
     begin: Callable[..., Claim],
