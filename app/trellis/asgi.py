@@ -155,7 +155,7 @@ class _Gate:
 
 
 class Socket(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, without what an open one only holds: of that there would be a quarter."""
+    """uvicorn's WebSocket, less what an open one has no use for, which is most of what it holds."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)

@@ -90,7 +90,8 @@ class _Session:
         self._send = send
         self._ask = ask
         self._seq = 0  #: the highest that was sent
-        self._last = 0  #: the one that was sent last, to all the subscriptions that there are
+        #: The beginning, with its id, of the event that was sent last to all the subscriptions that there are.
+        self._last = b""
         self._pumps: dict[str, asyncio.Task[None]] = {}
         # By number over all subscriptions: clients do not wait for what comes after the end of its run.
         self._turns = Turns()
@@ -143,7 +144,7 @@ class _Session:
         # Others wait for what it replays, also those that came just before it.
         self._turns.move(subscription_id, 0)
         # What has been sent, it has not had.
-        self._last = 0
+        self._last = b""
         self._alone_at = asyncio.get_running_loop().time() + _COMPANY_SECONDS
         wanted = orjson.dumps(command.get("params") or {})
         response = await self._ask(f"{self._path}/stream/events", wanted)
@@ -207,10 +208,10 @@ class _Session:
                     await asyncio.sleep(self._alone_at - asyncio.get_running_loop().time())
                 await self._turns.take(subscription_id, seq)
                 # Clients give an event to every subscription that wants it: once is enough for all.
-                if seq != self._last:
+                if (head := event[: event.index(_SEQ)]) != self._last:
                     self._seq = max(self._seq, seq)
                     await self._send({"type": "websocket.send", "text": event.decode()})
-                    self._last = seq
+                    self._last = head
             else:
                 self._turns.move(subscription_id, seq + 1)
 

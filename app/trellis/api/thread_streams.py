@@ -27,9 +27,8 @@ NOT_FOUND = sse.event("error", b'{"error":"HTTPException","message":"404: Thread
 class Postgres:
     """What is read from there."""
 
-    lost: Callable[
-        [Attempt], Awaitable[bytes]
-    ]  #: what stands for a run's events that were lost, as JSON
+    #: What stands for a run's events that were lost, as JSON.
+    lost: Callable[[Attempt], Awaitable[bytes]]
     #: Whether the thread waits at a node where the run has left it.
     paused: Callable[[Attempt], Awaitable[bool]]
     state: Callable[[], Awaitable[bytes]]  #: the values of the thread's state, as JSON

@@ -128,3 +128,13 @@ def test_event__is_sent_again_to_whoever_comes_later() -> None:
     told = played([live, replay], [(0.0, subscribe(0)), (2.0, subscribe(1))])
 
     assert told == [(0.0, 0), (1.0, BEGIN), (2.0, 1), (2.0, BEGIN)]
+
+
+def test_event__that_shares_its_number_is_sent_as_well() -> None:
+    """What one entry of a log becomes is counted up to a thousand."""
+    events = [event(BEGIN), event(BEGIN).replace(b'"e', b'"another')]
+    live = [(0.0, LIVE), (1.0, b"".join(events))]
+
+    told = played([live], [(0.0, subscribe(0))])
+
+    assert told == [(0.0, 0), (1.0, BEGIN), (1.0, BEGIN)]

@@ -24,8 +24,8 @@ SELECT run_id::text, graph_id, fence, coalesce(ended_at < clock_timestamp() - in
 
 -- name: over
 -- The last claim among a thread's newest runs that are over, before the one that runs: others may have ended behind it.
-SELECT coalesce(least(max(fence) FILTER (WHERE ended_at IS NOT NULL),
-                      min(fence) FILTER (WHERE status = 'running') - 1), 0) AS fence
+SELECT least(coalesce(max(fence) FILTER (WHERE ended_at IS NOT NULL), 0),
+             min(fence) FILTER (WHERE status = 'running') - 1) AS fence
   FROM (SELECT fence, ended_at, status
           FROM run
          WHERE thread_id = %(thread_id)s::uuid
