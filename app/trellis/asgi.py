@@ -8,10 +8,12 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import click
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from trellis import loopback, runtime, telemetry
 from trellis.api import openapi
@@ -126,6 +128,65 @@ async def _ensure_assistants(rt: Runtime) -> None:
             return
 
 
+class _Mail:
+    """What a client has sent, for its one reader. A queue of asyncio's takes five times the memory, empty."""
+
+    __slots__ = ("_messages", "_waiter")
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def empty(self) -> bool:
+        return not self._messages
+
+    def put_nowait(self, message: Any) -> None:
+        self._messages.append(message)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> Any:
+        while not self._messages:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._messages.pop(0)
+
+
+class _Gate:
+    """Whether a client takes more, most often open; likewise."""
+
+    __slots__ = ("_opens",)
+
+    def __init__(self) -> None:
+        self._opens: asyncio.Event | None = None
+
+    def clear(self) -> None:
+        self._opens = self._opens or asyncio.Event()
+
+    def set(self) -> None:
+        if self._opens is not None:
+            self._opens.set()
+            self._opens = None
+
+    async def wait(self) -> None:
+        if self._opens is not None:
+            await self._opens.wait()
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, less what an open one has no use for, which is most of what it holds."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.queue = _Mail()  # type: ignore[assignment]  # as much of a queue as is used
+        self.writable = _Gate()  # type: ignore[assignment]  # likewise
+
+    def start_keepalive(self) -> None:
+        # It is open now, and its handshake is in the scope as far as anybody needs it.
+        del self.request, self.response
+        super().start_keepalive()
+
+
 class _Server(uvicorn.Server):
     """Ends open streams before it waits for connections, and says when it listens."""
 
@@ -167,7 +228,7 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=_GRACE,
         server_header=False,
         proxy_headers=False,
-        ws="websockets-sansio",
+        ws=Socket,
         # A compressor costs each connection more memory than all the rest of it.
         ws_per_message_deflate=False,
     )

@@ -361,6 +361,40 @@ def test_agent_get_tree(
     assert send("agent.getTree", run_id=run_id)["tree"] == {**tree, "status": "completed"}
 
 
+def test_agent_get_tree__of_subgraphs(
+    server: System, thread_id: str, send: Callable[..., Any], events: Callable[[str], list[Told]]
+) -> None:
+    calls = [{"name": "consult", "args": {"question": "who?"}, "id": "c2"}]
+    run_id = send("run.start", assistant_id="tooled", input={"calls": calls})["run_id"]
+    server.get(f"/threads/{thread_id}/runs/{run_id}/join")
+    below = next(each for each in of(events(run_id), "lifecycle") if each.namespace)
+
+    tree = send("agent.getTree")["tree"]
+
+    child = {"namespace": list(below.namespace), "status": "completed", "graph_name": "tools"}
+    assert tree == {
+        "namespace": [],
+        "status": "completed",
+        "graph_name": "tooled",
+        "children": [child],
+    }
+
+
+def test_agent_get_tree__of_a_subgraph_that_waits(
+    server: System, thread_id: str, send: Callable[..., Any]
+) -> None:
+    run_id = send("run.start", assistant_id="nested_question", input={"value": "q"})["run_id"]
+    server.get(f"/threads/{thread_id}/runs/{run_id}/join")
+
+    trees = [send("agent.getTree")["tree"], send("agent.getTree", run_id=run_id)["tree"]]
+
+    assert trees[0] == trees[1]
+    assert [(each["status"], each["graph_name"]) for each in (trees[0], *trees[0]["children"])] == [
+        ("interrupted", "nested_question"),
+        ("interrupted", "child"),
+    ]
+
+
 @pytest.mark.parametrize(
     "modes", [["messages-tuple"], ["messages"], ["messages", "messages-tuple"]]
 )

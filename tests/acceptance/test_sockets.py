@@ -133,6 +133,23 @@ def wait_until_over(dial: Dial, thread_id: str) -> None:
     wait_for(is_over, what="the run to be over for some time")
 
 
+@pytest.mark.parametrize("mode", ["values", "custom", "updates"])
+def test_a_run_of_the_older_routes__waits_at_a_node(
+    server: System, dial: Dial, thread_id: str, mode: str
+) -> None:
+    client = dial(thread_id)
+    client.subscribe("lifecycle")
+    body = {
+        "assistant_id": "compiled",
+        "input": {"said": ["hi"]},
+        "interrupt_before": ["say"],
+        "stream_mode": [mode],
+    }
+    server.post(f"/threads/{thread_id}/runs/wait", body)
+
+    assert shown(client.events(2)) == [("lifecycle", "running"), ("lifecycle", "interrupted")]
+
+
 def test_unsubscribe(dial: Dial, course: Course) -> None:
     socket = dial()
     everything = socket.subscribe()["result"]["subscription_id"]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 from celery import signals
 from celery.exceptions import SecurityWarning
@@ -25,6 +26,7 @@ from trellis.domain.runs import Ward
 from trellis.errors import GraphLoadError, TrellisError
 from trellis.services import crons
 from trellis.settings import load
+from trellis.stream.log import append_ends
 from trellis.telemetry import (
     DATABASE_RETRY,
     MANIFEST_WARNED,
@@ -204,6 +206,7 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
             host.engine, host.owner, slots=host.settings.slots, draining=host.draining
         )
 
+    tell_ends = partial(append_ends, host.rt.redis, host.settings.redis_key_prefix)
     ttl = host.manifest.thread_ttl
     return [
         Chore("report", worker_rows.EVERY_SECONDS, report),
@@ -213,7 +216,7 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
         _rescue(host, then=("dispatch", rescuer.BACKOFF_SECONDS)),
         # More than one look's worth may be due: at once again, until nothing is.
         Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
-        Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer)),
+        Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer, tell_ends)),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
         Chore(

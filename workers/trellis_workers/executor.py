@@ -25,7 +25,7 @@ from trellis.db.writer import FencedBackend
 from trellis.domain.access import Principal, caller
 from trellis.domain.encryption import context as encryption_context
 from trellis.domain.multitask import Action, ended_by
-from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
+from trellis.domain.runs import Claim, Outcome, RunStatus, ThreadStatus, Ward
 from trellis.errors import EncryptionFailed, Fenced, TrellisError, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
@@ -417,7 +417,8 @@ class Executor:
             # What is left of it is for Postgres to say: the graph may have gone further than what counts.
             values = None
         payload = None if values is None else encoder.dumps(values)
-        events.end(run.claim, str(ended.status), payload)
+        is_paused = ended.thread_status == ThreadStatus.INTERRUPTED
+        events.end(run.claim, str(ended.status), payload, is_paused=is_paused)
 
     async def _give_back(self, attempt: Attempt) -> Pending | None:
         """Draining: hand the run to whoever comes next, unless it was asked to end."""

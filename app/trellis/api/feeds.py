@@ -92,7 +92,10 @@ def _postgres(thread_id: str) -> Postgres:
     async def lost(attempt: Attempt) -> bytes:
         return await asyncio.to_thread(feeds.final, runtime, tenant, thread_id, attempt.run_id)
 
+    async def paused(attempt: Attempt) -> bool:
+        return await asyncio.to_thread(feeds.is_paused, runtime, tenant, thread_id, attempt.run_id)
+
     async def state() -> bytes:
         return await asyncio.to_thread(feeds.state, runtime, thread_id)
 
-    return Postgres(lost=lost, state=state)
+    return Postgres(lost=lost, paused=paused, state=state)

@@ -100,8 +100,8 @@ class _Run:
         self._after = after
         self._postgres = postgres
         self._translator = Translator(attempt.run_id, attempt.graph_id)
-        self._is_behind = False  #: events were lost, and no values came since
-        if after.fence == attempt.fence:
+        self._is_behind = attempt.follows_gap  #: events were lost, and no values came since
+        if after.fence == attempt.fence and after.n < places.END:
             # That the run began, the client knows, also if the log does not any more.
             self._translator.feed(Event(b"0-0", "metadata", sse.frame("metadata", b"{}")))
 
@@ -134,18 +134,20 @@ class _Run:
         return before + _placed(self._translator.feed(event), event.fence, event.n)
 
     async def _end(self, end: End) -> list[tuple[ProtocolEvent, Place]]:
-        if self.attempt.is_over and self._after == self.place == START:
+        if self.attempt.is_over and not end.in_log and self._after == self.place == START:
             return []  # its log is gone, and the client never heard of it
-        fence = max(self.place.fence, self.attempt.fence)
+        fence = max(self.place.fence, self.attempt.fence, end.fence)
         untold = end.values is None or self._is_behind
         before: list[ProtocolEvent] = []
         if untold and end.status in _WITH_VALUES:
             final = await self._postgres.lost(self.attempt)
-            end = End(end.status, final)
+            is_paused = end.is_paused or await self._postgres.paused(self.attempt)
+            end = End(end.status, final, is_paused=is_paused)
             before = self._values(final)
         self.place = Place(fence, places.END)
-        events = self._translator.feed(end, timestamp=_now())
-        return _placed([*before, *events], fence, places.END)
+        *events, last = [*before, *self._translator.feed(end, timestamp=_now())]
+        # A number of its own: who has heard it has heard all, however many come before it.
+        return [*_placed(events, fence, places.END), (last, self.place)]
 
     async def _state(self, fence: int, n: int) -> list[tuple[ProtocolEvent, Place]]:
         return _placed(self._values(await self._postgres.lost(self.attempt)), fence, n)

@@ -60,12 +60,10 @@ async def converse(path: str, receive: Receive, send: Send, ask: Ask) -> None:
     await receive()
     await send({"type": "websocket.accept"})
     # Whoever may not follow the thread may not do anything here, and is told so as by HTTP.
-    probe = await ask(f"{path}/stream/events", _PROBE)
-    if not isinstance(probe.response, AsyncBody):
-        reason = _detail(probe).encode()[:_MAX_REASON_BYTES]
-        await _close(send, _REFUSED + probe.status_code, reason.decode(errors="ignore"))
+    if (refusal := await _refused(path, ask)) is not None:
+        reason = _detail(refusal).encode()[:_MAX_REASON_BYTES]
+        await _close(send, _REFUSED + refusal.status_code, reason.decode(errors="ignore"))
         return
-    await probe.response.aclose()
     session = _Session(path, send, ask)
     try:
         await session.listen(receive)
@@ -73,14 +71,27 @@ async def converse(path: str, receive: Receive, send: Send, ask: Ask) -> None:
         await session.end()
 
 
+async def _refused(path: str, ask: Ask) -> Response | None:
+    """What is answered to one who may not follow the thread."""
+    probe = await ask(f"{path}/stream/events", _PROBE)
+    if not isinstance(probe.response, AsyncBody):
+        return probe
+    await probe.response.aclose()
+    return None
+
+
 class _Session:
     """A connection with its subscriptions."""
+
+    __slots__ = ("_alone_at", "_ask", "_last", "_path", "_pumps", "_send", "_seq", "_turns")
 
     def __init__(self, path: str, send: Send, ask: Ask) -> None:
         self._path = path
         self._send = send
         self._ask = ask
         self._seq = 0  #: the highest that was sent
+        #: The beginning, with its id, of the event that was sent last to all the subscriptions that there are.
+        self._last = b""
         self._pumps: dict[str, asyncio.Task[None]] = {}
         # By number over all subscriptions: clients do not wait for what comes after the end of its run.
         self._turns = Turns()
@@ -132,6 +143,8 @@ class _Session:
         subscription_id = str(uuid4())
         # Others wait for what it replays, also those that came just before it.
         self._turns.move(subscription_id, 0)
+        # What has been sent, it has not had.
+        self._last = b""
         self._alone_at = asyncio.get_running_loop().time() + _COMPANY_SECONDS
         wanted = orjson.dumps(command.get("params") or {})
         response = await self._ask(f"{self._path}/stream/events", wanted)
@@ -162,11 +175,7 @@ class _Session:
         try:
             async with aclosing(events):
                 chunks = aiter(events.chunks)
-                held = await _until_live(chunks)
-                replayed = sum(1 for _, event in held if event)
-                result = _subscribed(command["method"], subscription_id, replayed)
-                await self._answer({"type": "success", "id": command["id"], "result": result})
-                await self._tell(subscription_id, held)
+                await self._replay(subscription_id, command, chunks)
                 async for chunk in chunks:
                     await self._tell(subscription_id, _lines(chunk))
         except Unavailable as error:
@@ -177,6 +186,15 @@ class _Session:
             telemetry.log().error(telemetry.REQUEST_FAILED, exc_info=error)
             await self._leave("Internal Server Error", _FAILED)
 
+    async def _replay(
+        self, subscription_id: str, command: Mapping[str, Any], chunks: AsyncIterator[bytes]
+    ) -> None:
+        held = await _until_live(chunks)
+        replayed = sum(1 for _, event in held if event)
+        result = _subscribed(command["method"], subscription_id, replayed)
+        await self._answer({"type": "success", "id": command["id"], "result": result})
+        await self._tell(subscription_id, held)
+
     async def _leave(self, why: str, code: int) -> None:
         with suppress(OSError, RuntimeError):
             await self._say(_error(None, "unknown_error", why))
@@ -186,10 +204,14 @@ class _Session:
         for seq, event in lines:
             if event:
                 if places.place_of_seq(seq).n == places.END:
+                    self._turns.move(subscription_id, seq)
                     await asyncio.sleep(self._alone_at - asyncio.get_running_loop().time())
                 await self._turns.take(subscription_id, seq)
-                self._seq = max(self._seq, seq)
-                await self._send({"type": "websocket.send", "text": event.decode()})
+                # Clients give an event to every subscription that wants it: once is enough for all.
+                if (head := event[: event.index(_SEQ)]) != self._last:
+                    self._seq = max(self._seq, seq)
+                    await self._send({"type": "websocket.send", "text": event.decode()})
+                    self._last = head
             else:
                 self._turns.move(subscription_id, seq + 1)
 

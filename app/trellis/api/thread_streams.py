@@ -25,10 +25,13 @@ NOT_FOUND = sse.event("error", b'{"error":"HTTPException","message":"404: Thread
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Postgres:
-    """What is read from there, as JSON."""
+    """What is read from there."""
 
-    lost: Callable[[Attempt], Awaitable[bytes]]  #: what stands for a run's events that were lost
-    state: Callable[[], Awaitable[bytes]]  #: the values of the thread's state
+    #: What stands for a run's events that were lost, as JSON.
+    lost: Callable[[Attempt], Awaitable[bytes]]
+    #: Whether the thread waits at a node where the run has left it.
+    paused: Callable[[Attempt], Awaitable[bool]]
+    state: Callable[[], Awaitable[bytes]]  #: the values of the thread's state, as JSON
 
 
 def wanted(given: Iterable[str]) -> frozenset[str]:
@@ -71,7 +74,7 @@ async def chunks(
                 continue
             if run is None or run.attempt is not attempt:
                 after = after if run is None else max(after, run.place)
-                run = _Run(attempt, after, modes)
+                run = _Run(attempt, after, modes, is_behind=attempt.follows_gap)
             if frames := b"".join(run.frame(item) for item in items):
                 yield frames
             if run.lacks_values():
@@ -148,9 +151,11 @@ class _Run:
     @property
     def last_fence(self) -> int:
         """The generation of its last attempt."""
-        return max(self.place.fence, self.attempt.fence)
+        told = 0 if self.ended is None else self.ended.fence
+        return max(self.place.fence, self.attempt.fence, told)
 
     @property
     def is_forgotten(self) -> bool:
         """Whether its log is gone, and the client never heard of it."""
-        return self.attempt.is_over and self.after == self.place == START
+        in_log = self.ended is not None and self.ended.in_log
+        return self.attempt.is_over and not in_log and self.after == self.place == START

@@ -14,7 +14,7 @@ from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.runs import Pending
 from trellis.domain.multitask import Action, ended_by
-from trellis.domain.runs import Claim, Outcome, RunStatus
+from trellis.domain.runs import Claim, Ended, Outcome, RunStatus
 
 _rows = partial(queries.rows, "cancel")
 _row = partial(queries.row, "cancel")
@@ -25,7 +25,7 @@ _run = partial(queries.change, "cancel")
 class Stopped:
     """What `stop` did."""
 
-    ended: list[str] = field(default_factory=list)  #: were pending, and are over now
+    ended: list[Ended] = field(default_factory=list)  #: were pending, and are over now
     asked: list[str] = field(
         default_factory=list
     )  #: are running: tell their workers after the commit
@@ -95,17 +95,34 @@ def stop(tx: Tx, thread_id: str, *, among: Sequence[Row], action: Action, reason
     running = [row["run_id"] for row in among if row["status"] == RunStatus.RUNNING]
     if running:
         _run(tx, "ask", run_ids=running, action=str(action), reason=reason)
-    ended = [row["run_id"] for row in pending]
-    if not ended:
+    if not pending:
         return Stopped(asked=running)
+    ended = _counted(tx, thread_id, pending)
     if action == Action.ROLLBACK:
-        for run_id in ended:
-            runs.roll_back(tx, run_id, thread_id)
+        for each in ended:
+            runs.roll_back(tx, each.run_id, thread_id)
     else:
-        _run(tx, "end_pending", run_ids=ended, action=str(action), reason=reason)
+        _run(
+            tx,
+            "end_pending",
+            run_ids=[each.run_id for each in ended],
+            fences=[each.fence for each in ended],
+            action=str(action),
+            reason=reason,
+        )
     begun = any(row["has_progress"] for row in pending)
     following = _rest(tx, thread_id, ended_by(action, reason) if begun else None)
     return Stopped(ended=ended, asked=running, following=following)
+
+
+def _counted(tx: Tx, thread_id: str, pending: Sequence[Row]) -> list[Ended]:
+    """The ends of pending runs of a locked thread, each with its place among the thread's claims."""
+    thread = _row(tx, "count", thread_id=thread_id, count=len(pending))
+    assert thread is not None
+    return [
+        Ended(thread["tenant_id"], thread_id, row["run_id"], row["graph_id"], fence)
+        for fence, row in enumerate(pending, thread["fence"] - len(pending) + 1)
+    ]
 
 
 def _rest(tx: Tx, thread_id: str, outcome: Outcome | None) -> Pending | None:
@@ -165,7 +182,8 @@ def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
         outcome = Outcome(status=RunStatus.INTERRUPTED, thread_status=None)
         return Stopped(asked=[run_id], following=_settle(tx, run_id, thread_id, outcome))
     if status == RunStatus.PENDING:
-        return Stopped(ended=[run_id], following=_rest(tx, thread_id, None))
+        ended = _counted(tx, thread_id, rows)
+        return Stopped(ended=ended, following=_rest(tx, thread_id, None))
     if head and head["yes"]:
         _run(tx, "clear", thread_id=thread_id)
     return Stopped()

@@ -22,7 +22,11 @@ def fence(tx: Tx, tenant_id: str, thread_id: str) -> int | None:
 def attempts(
     tx: Tx, tenant_id: str, thread_id: str, *, since: int, kept_seconds: float, limit: int
 ) -> Sequence[Row]:
-    """The last attempts at runs from a fence on, in their order: run, graph, fence, and whether the run is over."""
+    """
+    The last attempts at runs from a fence on, in their order.
+
+    Run, graph, fence, whether the run is over, and whether its log may still be there.
+    """
     return _rows(
         tx,
         "attempts",
@@ -38,3 +42,9 @@ def over(tx: Tx, tenant_id: str, thread_id: str, *, limit: int) -> int:
     """The last claim among a thread's newest runs that are over; 0 if none is."""
     row = _row(tx, "over", tenant_id=tenant_id, thread_id=thread_id, limit=limit)
     return 0 if row is None else int(row["fence"])
+
+
+def is_paused(tx: Tx, tenant_id: str, thread_id: str, run_id: str) -> bool:
+    """Whether a thread waits at a node, and a run of it was the last."""
+    row = _row(tx, "is_paused", tenant_id=tenant_id, thread_id=thread_id, run_id=run_id)
+    return row is not None

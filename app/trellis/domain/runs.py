@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class RunStatus(StrEnum):
@@ -66,6 +66,16 @@ class Claim:
     thread_id: str
     fence: int  #: the thread's generation; a newer claim has a higher one
     attempt: int  #: from 1; told to the client in the stream's metadata event
+
+
+class Ended(NamedTuple):
+    """A run that ended while no worker had it: whoever follows it, or its thread, is to be told."""
+
+    tenant_id: str
+    thread_id: str
+    run_id: str
+    graph_id: str
+    fence: int  #: such an end is counted as a claim is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

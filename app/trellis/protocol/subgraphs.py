@@ -19,7 +19,7 @@ class Subgraphs:
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """What clients are told of a lifecycle event of the log: its status and data."""
         status: str = told["event"]
-        name, task_id = _owner(namespace)
+        name, task_id = owner(namespace)
         if status != "started":
             self._open.pop(namespace, None)
             yield status, _end(status, name, _text(told.get("error")))
@@ -42,7 +42,7 @@ def _end(status: str, name: str, error: str | None) -> dict[str, Any]:
     return {"event": status, "graph_name": name, **({} if error is None else {"error": error})}
 
 
-def _owner(namespace: Namespace) -> tuple[str, str]:
+def owner(namespace: Namespace) -> tuple[str, str]:
     """The node that runs a subgraph, and its task. The second subgraph of a task is `…, "node:task", "1"`."""
     for segment in reversed(namespace):
         name, colon, task_id = segment.partition(":")

@@ -142,7 +142,7 @@ class Translator:
         name, *namespace = event.name.split("|")
         read = self._readers.get(name)
         try:
-            return [] if read is None else list(read(tuple(namespace), _data(event.frame)))
+            return [] if read is None else list(read(tuple(namespace), data_of(event.frame)))
         except (KeyError, TypeError, ValueError):
             # What no JSON can say stands in the log as text: nothing that a channel has a shape for.
             return []
@@ -247,6 +247,7 @@ class Translator:
         final = self._final(end)
         if isinstance(final, dict) and _INTERRUPT in final:
             self._pause((), _questions(final[_INTERRUPT]))
+        self._is_paused |= end.is_paused
         status, error = self._outcome(end.status, final)
         yield from self._left()
         if end.status == "success":
@@ -277,7 +278,7 @@ def _block(namespace: Namespace, data: Mapping[str, Any]) -> Said:
     return Said("messages", namespace, orjson.dumps(data))
 
 
-def _data(frame: bytes) -> bytes:
+def data_of(frame: bytes) -> bytes:
     """The data of a frame, which is one line after the line of its name."""
     return frame[frame.index(b"\r\n") + len(b"\r\ndata: ") : -2]
 

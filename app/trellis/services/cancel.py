@@ -241,10 +241,10 @@ def delete_threads(rt: Runtime, tenant_id: str, thread_ids: Sequence[str]) -> in
 def _tell(rt: Runtime, *stopped: Stopped) -> None:
     """After the commit: workers look at their runs, clients that follow a run that never began see its end."""
     asked = [run_id for each in stopped for run_id in each.asked]
-    ended = [run_id for each in stopped for run_id in each.ended]
+    ended = [end for each in stopped for end in each.ended]
     rt.signals(asked)
     stream_log.append_ends(rt.redis, rt.settings.redis_key_prefix, ended)
-    for run_id in (*ended, *asked):
+    for run_id in (*(end.run_id for end in ended), *asked):
         log().info(RUN_CANCELLED, run_id=run_id)
     for each in stopped:
         if each.following is not None:

@@ -20,9 +20,11 @@ from trellis.domain.idempotency import Key
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunStatus, ThreadStatus
 from trellis.errors import BadRequest, CommandError, NotFound, ThreadNotFound
+from trellis.protocol import tree as agents
 from trellis.runtime import Runtime
 from trellis.services import idempotency, runs
 from trellis.services.runs import RunRow
+from trellis.stream import past
 
 #: What a run is in the tree of agents, by its status.
 _AGENT = {
@@ -106,26 +108,24 @@ def follow_up(
 
 def tree(rt: Runtime, tenant_id: str, thread_id: str, run_id: str | None) -> dict[str, Any]:
     """
-    What a run of a thread is doing; of the latest one if none is named.
+    What a run of a thread is doing, and its subgraphs; of the latest run if none is named.
 
     :raises CommandError: there is no such run.
     """
     with rt.autocommit.connect() as tx:
         thread = rows.get(tx, tenant_id, thread_id=thread_id)
-        run = None if thread is None else _run(tx, tenant_id, thread_id, run_id)
+        latest = None if thread is None else _latest(tx, tenant_id, thread_id)
+        run = latest
+        if latest is not None and run_id not in (None, latest["run_id"]):
+            run = run_rows.get(tx, tenant_id, thread_id, run_id)
     if run is None or thread is None:
         told = "No active run is bound to this thread." if run_id is None else "Unknown run."
         raise CommandError("no_such_run", told)
     status = _AGENT.get(RunStatus(run["status"]), "failed")
-    if status == "completed" and thread["status"] == ThreadStatus.INTERRUPTED and run_id is None:
+    if status == "completed" and thread["status"] == ThreadStatus.INTERRUPTED and run is latest:
         status = "interrupted"
-    return {"namespace": [], "status": status, "graph_name": run["graph_id"]}
-
-
-def _run(tx: Tx, tenant_id: str, thread_id: str, run_id: str | None) -> RunRow | None:
-    if run_id is not None:
-        return run_rows.get(tx, tenant_id, thread_id, run_id)
-    return _latest(tx, tenant_id, thread_id)
+    log = past.items(rt.redis, rt.settings.redis_key_prefix, run["run_id"])
+    return agents.tree(run["graph_id"], status, log)
 
 
 def _latest(tx: Tx, tenant_id: str, thread_id: str) -> RunRow | None:

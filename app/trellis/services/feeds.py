@@ -35,13 +35,8 @@ def start(rt: Runtime, tenant_id: str, thread_id: str, *, after: Place | None) -
             return None
         replays = after is not None and after.fence <= fence
         place = after if after is not None and replays else START
-        if not replays:
-            due = _attempts(tx, tenant_id, thread_id, since=0, kept_seconds=0)
-        else:
-            # A run is not told of again to whoever has had its end.
-            since = place.fence + (place.n == END)
-            kept = rt.settings.stream_ttl_seconds
-            due = _attempts(tx, tenant_id, thread_id, since=since, kept_seconds=kept)
+        kept = rt.settings.stream_ttl_seconds if replays else 0
+        due = _attempts(tx, tenant_id, thread_id, after=place, kept_seconds=kept)
     if place != START:
         due = _with_change(due, fence, known=place.fence)
     fence = max([fence, *(each.fence for each in due)])
@@ -67,13 +62,13 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
         with rt.autocommit.connect() as tx:
             kept = rt.settings.stream_ttl_seconds
             now = feeds.fence(tx, tenant_id, thread_id) or 0
-            begun = _attempts(tx, tenant_id, thread_id, since=fence + 1, kept_seconds=kept)
+            after = Place(fence, END)
+            begun = _attempts(tx, tenant_id, thread_id, after=after, kept_seconds=kept)
         return _with_change(begun, now, known=fence)
 
-    def is_visible(run_id: str) -> bool:
+    def is_visible(attempt: Attempt) -> bool:
         with rt.autocommit.connect() as tx:
-            run = run_rows.state(tx, run_id) if run_id else None
-            if run_id and (run is None or run["thread_id"] != thread_id):
+            if not _is_of(tx, tenant_id, thread_id, attempt):
                 return False
             return allowed is None or not access.forbidden(
                 tx, tenant_id, "threads", [thread_id], allowed
@@ -85,10 +80,19 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
     async def attempts(fence: int) -> Sequence[Attempt]:
         return await asyncio.to_thread(later, fence)
 
-    async def visible(run_id: str) -> bool:
-        return await asyncio.to_thread(is_visible, run_id)
+    async def visible(attempt: Attempt) -> bool:
+        return await asyncio.to_thread(is_visible, attempt)
 
     return Ask(state=state, attempts=attempts, visible=visible)
+
+
+def _is_of(tx: Tx, tenant_id: str, thread_id: str, attempt: Attempt) -> bool:
+    """Whether an attempt was made on a thread as it is now: one that was deleted and made anew counts from one again."""
+    run = run_rows.state(tx, attempt.run_id) if attempt.run_id else None
+    if run is not None:
+        return bool(run["thread_id"] == thread_id)
+    # By hand, or of a run that has been rolled back.
+    return attempt.fence <= (feeds.fence(tx, tenant_id, thread_id) or 0)
 
 
 def final(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bytes:
@@ -105,6 +109,12 @@ def final(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bytes:
     return told if run is not None and "values" in run["kwargs"]["stream_mode"] else b"null"
 
 
+def is_paused(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> bool:
+    """Whether a thread waits at a node, and it was this run that left it there."""
+    with rt.autocommit.connect() as tx:
+        return feeds.is_paused(tx, tenant_id, thread_id, run_id)
+
+
 def state(rt: Runtime, thread_id: str) -> bytes:
     """The values of a thread's state as JSON."""
     return encoder.dumps(threads.values(rt, [thread_id]).get(thread_id))
@@ -117,9 +127,26 @@ def _with_change(begun: Sequence[Attempt], fence: int, *, known: int) -> Sequenc
 
 
 def _attempts(
-    tx: Tx, tenant_id: str, thread_id: str, *, since: int, kept_seconds: float
+    tx: Tx, tenant_id: str, thread_id: str, *, after: Place, kept_seconds: float
 ) -> Sequence[Attempt]:
+    """
+    The attempts to tell of: those whose log is kept, and for one who stopped somewhere that one and the newest.
+
+    Where others are left out, the state says what they did.
+    """
+    # A run is not told of again to whoever has had its end.
+    since = after.fence + (after == Place(after.fence, END))
     rows = feeds.attempts(
         tx, tenant_id, thread_id, since=since, kept_seconds=kept_seconds, limit=_NEWEST
     )
-    return [Attempt(**row) for row in rows]
+    has_stopped = after != START
+    misses = has_stopped and len(rows) == _NEWEST and rows[0]["fence"] > since
+    found: list[Attempt] = []
+    for row in rows:
+        is_meant = row["fence"] == after.fence or row is rows[-1]
+        is_due = row["is_kept"] or (has_stopped and is_meant)
+        if is_due:
+            named = row["fence"], row["run_id"], row["graph_id"], row["is_over"]
+            found.append(Attempt(*named, follows_gap=misses))
+        misses = has_stopped and not is_due
+    return found

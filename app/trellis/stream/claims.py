@@ -22,6 +22,7 @@ class Attempt(NamedTuple):
     run_id: str  #: empty: by hand
     graph_id: str
     is_over: bool = False  #: its run is, as Postgres has it
+    follows_gap: bool = False  #: others came before it, of which nothing can be told any more
 
 
 @dataclass(slots=True, eq=False)

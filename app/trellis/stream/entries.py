@@ -32,6 +32,8 @@ class End(NamedTuple):
     status: str | None  #: None: there is no such run any more
     values: bytes | None  #: final values as JSON; None: read them from Postgres
     in_log: bool = True  #: False: Postgres alone says so, and the log may have lost more than that
+    fence: int = 0  #: of the attempt that ended; 0: unknown
+    is_paused: bool = False  #: the graph waits at a node; False also where that is not known
 
 
 Item: TypeAlias = Event | Beat | Gap | End
@@ -79,7 +81,9 @@ class Position:
             if fields[4] == b"e":
                 items.append(Event(entry_id, _name(fields[5]), fields[7], fence, n))
             else:
-                items.append(End(_name(fields[5]), fields[7] if len(fields) > 7 else None))
+                status, _, paused = _name(fields[5]).partition(" ")
+                values = fields[7] if len(fields) > 7 else None
+                items.append(End(status, values, fence=fence, is_paused=bool(paused)))
                 break
         return items
 

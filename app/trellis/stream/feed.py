@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from trellis import telemetry
 from trellis.domain import places
 from trellis.domain.places import Place
-from trellis.domain.runs import RunState
+from trellis.domain.runs import RunState, RunStatus
 from trellis.stream import log
 from trellis.stream.claims import Attempt, Watch
 from trellis.stream.entries import BEAT, Beat, End, Event, Item
@@ -46,8 +46,8 @@ class Ask:
 
     state: Callable[[str], Awaitable[RunState | None]]  #: of a run; None: there is none
     attempts: Callable[[int], Awaitable[Sequence[Attempt]]]  #: of the thread, above a fence
-    #: Whether a run is there, and its thread is for who follows it; without a run, whether the thread is.
-    visible: Callable[[str], Awaitable[bool]]
+    #: Whether an attempt is one of the thread's, and the thread for who follows it.
+    visible: Callable[[Attempt], Awaitable[bool]]
 
 
 #: What came together: of which attempt, or of none (a beat, or everything that was there before has been told).
@@ -67,6 +67,7 @@ async def told(
     watch = reader.claims.watch(tenant_id, thread_id, after=start.fence)
     watch.heard[:0] = start.due
     is_new = True
+    over = ""  #: the run whose end was told last
     try:
         while not watch.closed:
             if is_new and not (watch.heard and watch.heard[0].is_over):
@@ -74,8 +75,10 @@ async def told(
                 yield None, ()
             if watch.heard:
                 attempt = watch.heard.pop(0)
+                if attempt.run_id and attempt.run_id == over:
+                    continue
                 is_new_to_us = attempt.fence > start.fence
-                if is_new_to_us and not await ask.visible(attempt.run_id):
+                if is_new_to_us and not await ask.visible(attempt):
                     continue
                 if not attempt.run_id:
                     yield attempt, ()
@@ -84,6 +87,8 @@ async def told(
                 async with aclosing(_run(reader, attempt, watch, ask, after=after)) as portions:
                     async for portion in portions:
                         yield portion
+                        if any(isinstance(item, End) for item in portion[1][-1:]):
+                            over = attempt.run_id
             else:
                 async for beat in _quiet(watch, ask, reader.beat_seconds):
                     yield None, (beat,)
@@ -102,7 +107,7 @@ async def _run(
         state = await ask.state(attempt.run_id)
         # It crashed, and waits for its next attempt; meanwhile another one has its turn.
         others = any(each.run_id != attempt.run_id for each in watch.heard)
-        superseded = state is not None and not state.is_over and others
+        superseded = others and state is not None and state.status == RunStatus.PENDING
         return None if superseded else state
 
     batches = reader.batches(attempt.run_id, after=after, status=status, is_over=attempt.is_over)
@@ -126,7 +131,7 @@ def _before_others(attempt: Attempt, items: Sequence[Item], watch: Watch) -> Seq
     if next_fence is None:
         return items
     for index, item in enumerate(items):
-        if isinstance(item, Event) and item.fence > next_fence:
+        if isinstance(item, Event | End) and item.fence > next_fence:
             return items[:index]
     return items
 

@@ -5,7 +5,8 @@ A run's log is a Redis Stream. Each entry is an event as the client will get it,
     f  fence of the attempt that wrote it
     n  number of the entry within that attempt, from 1: a reader sees what is missing or doubled
     e, x        name and frame of an event
-    end, v      status of the finished run, and its final values as JSON if they are small enough
+    end, v      status of the finished run ("success paused": it waits at a node), and its final values as JSON if they
+                are small enough
 
 Beside it stands `fence`, which holds "<highest fence> <its last n> <bytes since the last trim>".
 Both keys expire; losing them loses no run and no result, because Postgres decides how a run ended.
@@ -33,6 +34,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from trellis import telemetry
+from trellis.domain.runs import Ended
+
+#: Behind the status of a run that waits at a node.
+PAUSED = " paused"
 
 #: Log events of this package.
 EVENTS_DROPPED = "stream.dropped"
@@ -41,9 +46,7 @@ APPEND_REFUSED = "stream.refused"
 READER_FAILED = "stream.reader_failed"
 UNBLOCK_REFUSED = "stream.unblock_refused"
 
-#: Higher than any attempt's: nobody appends to the log of a run that ended without a worker.
-_LAST_FENCE = 2**53 - 1
-#: How long such an end is kept, in seconds.
+#: How long the end of a run is kept that ended without a worker, in seconds.
 _END_SECONDS = 120
 #: How long a claim can be heard of here. Who comes later learns of it from Postgres.
 _CLAIM_SECONDS = 30
@@ -115,20 +118,22 @@ def claims_key(prefix: str, tenant_id: str, thread_id: str) -> str:
     return f"{prefix}t:{tenant_id}:{thread_id}"
 
 
-def append_ends(client: SyncRedis, prefix: str, run_ids: Sequence[str]) -> None:
+def append_ends(client: SyncRedis, prefix: str, ends: Sequence[Ended]) -> None:
     """
-    Tell whoever follows runs that they ended before any worker took them up. Best effort.
+    Tell whoever follows runs, or their threads, that they ended while no worker had them. Best effort.
 
     Without it a follower finds out from Postgres, a few seconds later.
     """
-    if not run_ids:
+    if not ends:
         return
     try:
         with client.pipeline(transaction=False) as pipe:
-            for run_id in run_ids:
+            for tenant_id, thread_id, run_id, graph_id, fence in ends:
                 keys = stream_key(prefix, run_id), fence_key(prefix, run_id)
-                limits = _LAST_FENCE, 1000, 1 << 20, _END_SECONDS
-                pipe.eval(APPEND, 2, *keys, *map(str, limits), "1", "", "1", "interrupted", "")
+                claims = claims_key(prefix, tenant_id, thread_id)
+                limits = map(str, (fence, 1000, 1 << 20, _END_SECONDS))
+                end = "1", graph_id, "1", "interrupted", ""
+                pipe.eval(APPEND, 3, *keys, claims, *limits, *end)
             pipe.execute()
     except RedisError as error:
         telemetry.log().warning(REDIS_DOWN, error=str(error))

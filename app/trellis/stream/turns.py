@@ -11,11 +11,13 @@ _PATIENCE = 5.0
 class Turns:
     """What each stream will say next at the earliest. The one that has the lowest number to say has its turn."""
 
+    __slots__ = ("_moved", "_next", "_patience", "_speaking")
+
     def __init__(self, *, patience: float = _PATIENCE) -> None:
         self._patience = patience
         self._next: dict[str, int] = {}
         self._speaking: set[str] = set()
-        self._moved = asyncio.Event()
+        self._moved: asyncio.Event | None = None  #: while somebody waits
 
     def move(self, stream: str, seq: int) -> None:
         """A stream, which may be new, says nothing any more that is below a number."""
@@ -39,6 +41,7 @@ class Turns:
         self._speaking.add(stream)
         while before := self._before(seq):
             try:
+                self._moved = self._moved or asyncio.Event()
                 async with asyncio.timeout(self._patience):
                     await self._moved.wait()
             except TimeoutError:
@@ -49,5 +52,6 @@ class Turns:
         return [stream for stream, each in self._next.items() if each < seq]
 
     def _wake(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None

@@ -116,7 +116,9 @@ class EventWriter:
             return
         self._put(run, event_name.encode("utf-8", "replace"), sse.frame(event_name, data))
 
-    def end(self, claim: Claim, status: str, payload: bytes | None) -> None:
+    def end(
+        self, claim: Claim, status: str, payload: bytes | None, *, is_paused: bool = False
+    ) -> None:
         """Append the end, with the final values. Only after the commit that made it true."""
         run = self._log(claim)
         if run.fenced or run.ended_at is not None:
@@ -124,7 +126,7 @@ class EventWriter:
         if payload is None or len(payload) > self._limits.max_values_bytes:
             payload = b""
         run.ended_at = asyncio.get_running_loop().time()
-        self._put(run, status.encode(), payload)
+        self._put(run, (status + log.PAUSED * is_paused).encode(), payload)
 
     def leave(self, claim: Claim) -> None:
         """Forget a run that goes on elsewhere: released, or lost. What waits is still sent."""

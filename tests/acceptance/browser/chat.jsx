@@ -11,7 +11,11 @@ export const api = asked.get("api");
 export const said = (text) => ({
   messages: [{ type: "human", content: text }],
   folder: asked.get("folder"),
+  ...(asked.has("calls") ? { calls: JSON.parse(asked.get("calls")) } : {}),
 });
+
+/** Whom the human talks to. */
+export const assistantId = asked.get("assistant") ?? "dialogue";
 
 /** The thread in the address, which survives a reload. */
 export function useThread() {
@@ -49,7 +53,7 @@ function Message({ message, useActions }) {
   );
 }
 
-export function Chat({ stream, send, answer, useActions, Events }) {
+export function Chat({ stream, send, answer, answerAll, waiting, useActions, Events }) {
   const [draft, setDraft] = useState("");
   const submit = (event) => {
     event.preventDefault();
@@ -57,7 +61,8 @@ export function Chat({ stream, send, answer, useActions, Events }) {
     send(draft);
   };
   // A thread whose run was cut off has a breakpoint without a question.
-  const question = stream.interrupt?.value?.question;
+  const asks = stream.interrupt?.value;
+  const question = typeof asks === "string" ? asks : asks?.question;
   return (
     <main data-busy={stream.isLoading}>
       <ol>
@@ -69,12 +74,14 @@ export function Chat({ stream, send, answer, useActions, Events }) {
         <section>
           <p>{question}</p>
           <button onClick={() => answer("yes")}>Approve</button>
+          {stream.interrupts.length > 1 && <button onClick={answerAll}>Answer all</button>}
         </section>
       )}
       {stream.error != null && <p role="alert">{stream.error.message ?? String(stream.error)}</p>}
       <form onSubmit={submit}>
         <input aria-label="say" value={draft} onChange={(e) => setDraft(e.target.value)} />
         <button>Send</button>
+        <output>{waiting}</output>
       </form>
       <button onClick={() => stream.stop()}>Stop</button>
       <ul>{Events && <Events stream={stream} />}</ul>

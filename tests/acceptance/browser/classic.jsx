@@ -2,16 +2,17 @@
 
 import { useState } from "react";
 import { useStream } from "@langchain/langgraph-sdk/react";
-import { api, asked, Chat, said, show, useThread } from "./chat.jsx";
+import { api, asked, assistantId, Chat, said, show, useThread } from "./chat.jsx";
 
 const STORAGES = { session: true, local: () => localStorage, none: false };
 
-/** What else a page can listen to; each makes the hook ask for one more stream mode. */
-const LISTENERS = ["Update", "Custom", "Debug", "Checkpoint", "Task", "LangChain"];
+/** What else a page listens to; each makes the hook ask for one more stream mode. */
+const LISTENERS = asked.get("listen")?.split(",") ?? [];
 
 function useEvents() {
   const [events, setEvents] = useState([]);
-  const listen = (name) => [`on${name}Event`, () => setEvents((past) => [...new Set([...past, name])])];
+  const note = (what) => setEvents((past) => [...new Set([...past, what])]);
+  const listen = (name) => [`on${name}Event`, (data) => note(name === "Tool" ? data.event : name)];
   return [events, Object.fromEntries(LISTENERS.map(listen))];
 }
 
@@ -21,12 +22,12 @@ function Classic() {
   const stream = useStream({
     apiUrl: api,
     apiKey: "none is asked for",
-    assistantId: "dialogue",
+    assistantId,
     threadId,
     onThreadId,
     fetchStateHistory: true,
     reconnectOnMount: STORAGES[asked.get("storage") ?? "session"],
-    ...(asked.has("listen") ? listeners : {}),
+    ...listeners,
   });
 
   const useActions = (message) => {

@@ -87,11 +87,23 @@ test("two tabs: what the other one says waits its turn", async () => {
 });
 
 test("a page hears of updates, tasks, checkpoints, events and what nodes write", async () => {
-  const window = await Window.open("classic", { listen: "yes" });
+  const listen = "Checkpoint,Custom,Debug,LangChain,Task,Update";
+  const window = await Window.open("classic", { listen });
 
   await window.say("one");
 
   await window.sees("one", "Heard: one");
   await window.isBusy(false);
   await window.hears("Checkpoint", "Custom", "Debug", "LangChain", "Task", "Update");
+});
+
+test("a page hears of tools: their start, what they say on the way, their end", async () => {
+  const calls = JSON.stringify([{ name: "count", args: { upto: 2 }, id: "c1" }]);
+  const window = await Window.open("classic", { assistant: "tooled", calls, listen: "Tool" });
+
+  await window.say("count");
+
+  await window.hears("on_tool_end", "on_tool_event", "on_tool_start");
+  await window.isBusy(false);
+  assert.deepEqual(window.errors, []);
 });

@@ -55,12 +55,43 @@ export function protocol(transport) {
   });
 
   test("a page hears of updates, tasks and what nodes write", async () => {
-    const window = await Window.open("v2", { transport, listen: "yes" });
+    const window = await Window.open("v2", { transport, list: "events" });
 
     await window.say("one");
 
     await window.sees("one", "Heard: one");
     await window.isBusy(false);
     await window.hears("custom", "tasks", "updates");
+  });
+
+  test("several questions are answered at once, each as it was asked", async () => {
+    const assistant = "parallel_questions";
+    const window = await Window.open("v2", { transport, assistant, list: "log" });
+    await window.say("anything");
+    await window.isAsked("?");
+
+    await window.press("Answer all");
+
+    await window.hears("left=left? yes", "right=right? yes");
+    await window.isAskedNothing();
+    await window.isBusy(false);
+    await window.hasRuns("success", "success");
+    assert.deepEqual(window.errors, []);
+  });
+
+  test("what is said meanwhile waits in the page, and has its turn", async () => {
+    const window = await Window.open("v2", { transport });
+    await window.saySlowly("one");
+
+    await window.say("then two");
+
+    await window.waits(1);
+    await window.hasRuns("running");
+    window.release("one");
+    await window.sees("slowly one", "Heard: slowly one", "then two", "Heard: then two");
+    await window.waits(0);
+    await window.isBusy(false);
+    await window.hasRuns("success", "success");
+    assert.deepEqual(window.errors, []);
   });
 }

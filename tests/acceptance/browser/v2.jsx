@@ -1,7 +1,7 @@
 // `useStream` of @langchain/react: over commands and the events of a thread (protocol v2).
 
-import { useChannel, useStream } from "@langchain/react";
-import { api, asked, Chat, said, show, useThread } from "./chat.jsx";
+import { useChannel, useStream, useSubmissionQueue } from "@langchain/react";
+import { api, asked, assistantId, Chat, said, show, useThread } from "./chat.jsx";
 
 const transport = asked.get("transport") ?? "sse";
 /** A browser can give a WebSocket no headers. */
@@ -13,13 +13,19 @@ function Events({ stream }) {
   return [...new Set(methods)].map((method) => <li key={method}>{method}</li>);
 }
 
+function Log({ stream }) {
+  return (stream.values.log ?? []).map((line) => <li key={line}>{line}</li>);
+}
+
+const LISTS = { events: Events, log: Log };
+
 function V2() {
   const [threadId, onThreadId] = useThread();
   const stream = useStream({
     apiUrl: api,
     apiKey,
     transport,
-    assistantId: "dialogue",
+    assistantId,
     threadId,
     onThreadId,
   });
@@ -37,10 +43,17 @@ function V2() {
     regenerate: message.type === "ai" && (async () => stream.submit(null, await before(message))),
   });
 
-  const send = (text) => stream.submit(said(text));
-  const answer = (decision) => stream.respond(decision, { interruptId: stream.interrupt.id });
+  const { size: waiting } = useSubmissionQueue(stream);
 
-  return <Chat {...{ stream, send, answer, useActions, Events: asked.has("listen") ? Events : undefined }} />;
+  const send = (text) =>
+    stream.submit(said(text), text.startsWith("then") ? { multitaskStrategy: "enqueue" } : {});
+  const answer = (decision) => stream.respond(decision, { interruptId: stream.interrupt.id });
+  const answerAll = () =>
+    stream.respondAll(Object.fromEntries(stream.interrupts.map(({ id, value }) => [id, `${value} yes`])));
+
+  return (
+    <Chat {...{ stream, send, answer, answerAll, waiting, useActions, Events: LISTS[asked.get("list")] }} />
+  );
 }
 
 show(V2);

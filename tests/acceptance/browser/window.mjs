@@ -156,6 +156,11 @@ export class Window {
     await this.until((wanted) => document.querySelector("main").dataset.busy === wanted, String(busy));
   }
 
+  /** Wait until so many submissions wait in the page. */
+  async waits(count) {
+    await this.until((wanted) => document.querySelector("output").textContent === wanted, String(count));
+  }
+
   async isAsked(question) {
     await this.page.locator("section > p", { hasText: question }).waitFor();
   }

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from integration.api.doubles import Listener, Worker
 from integration.api.protocol import START, Send, Sql, send
 from trellis.api.commands import FRAME
+from trellis.db import runs
 from trellis.domain.http import Cors
 from trellis.domain.ids import new_id
 from trellis.domain.runs import Claim, RunStatus
@@ -73,6 +74,10 @@ def shown(events: list[dict[str, Any]]) -> list[tuple[str, Any]]:
         (each["method"], each["params"]["data"].get("event", each["params"]["data"]))
         for each in events
     ]
+
+
+def seqs(events: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(each["seq"], each["event_id"]) for each in events]
 
 
 def test_events__of_every_run(
@@ -253,6 +258,82 @@ def test_events__redis_forgot_everything(
     assert shown(told(late, 2)) == expected
 
 
+@pytest.fixture
+def long_ago(sql: Sql) -> Callable[[], None]:
+    """All that has ended, ended so long ago that no log of it is kept."""
+    return lambda: sql("UPDATE run SET ended_at = ended_at - interval '1 hour'")
+
+
+def test_events__runs_that_nobody_can_tell_of_any_more(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+    worker: Worker,
+    long_ago: Callable[[], None],
+) -> None:
+    """For one who has had the first of three: the end of the last, with the state, stands for all of them."""
+    play(("values", {"n": 1}))
+    seen = told(open_stream("lifecycle", "values"), 3)
+    play(("values", {"n": 2}))
+    last = play(("values", {"n": 3}))
+    run_graph("echo", thread_id, "hi")
+    worker.rt.redis.flushdb()
+    long_ago()
+
+    client = open_stream("lifecycle", "values", since=seen[-1]["seq"])
+    fresh = open_stream("lifecycle", "values")
+    later = play()
+
+    state = ("values", {"value": "hi", "log": ["HI"]})
+    events = told(client, 5)
+    assert shown(events)[:3] == [("lifecycle", "running"), state, ("lifecycle", "completed")]
+    assert events[2]["event_id"] == f"synth:{last}:lc||completed"
+    assert [each["event_id"] for each in told(fresh, 2)] == [
+        f"synth:{later}:lc||running",
+        f"synth:{later}:lc||completed",
+    ]
+
+
+def test_events__a_gap_before_a_run_that_can_be_told(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+    long_ago: Callable[[], None],
+) -> None:
+    play(("values", {"n": 1}))
+    seen = told(open_stream("lifecycle", "values"), 3)
+    play(("values", {"n": 2}))
+    run_graph("echo", thread_id, "hi")
+    long_ago()
+    play(("values", {"n": 3}))
+
+    events = told(open_stream("values", since=seen[-1]["seq"]), 2)
+
+    assert shown(events) == [("values", {"value": "hi", "log": ["HI"]}), ("values", {"n": 3})]
+
+
+def test_events__more_runs_than_are_replayed(
+    open_stream: Callable[..., Listener],
+    play: Callable[..., str],
+    thread_id: str,
+    run_graph: Callable[[str, str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trellis.services.feeds._NEWEST", 2)
+    play(("values", {"n": 1}))
+    seen = told(open_stream("lifecycle", "values"), 3)
+    run_graph("echo", thread_id, "hi")
+    for n in (2, 3, 4):
+        play(("values", {"n": n}))
+
+    events = told(open_stream("values", since=seen[-1]["seq"]), 3)
+
+    state = {"value": "hi", "log": ["HI"]}
+    assert shown(events) == [("values", each) for each in (state, {"n": 3}, {"n": 4})]
+
+
 def test_events__the_start_of_the_log_was_trimmed(
     open_stream: Callable[..., Listener],
     begin: Callable[..., Claim],
@@ -290,6 +371,135 @@ def test_events__a_run_that_does_not_succeed(
     worker.end(begin(), None, status)
 
     assert shown(told(client, 2)) == [("lifecycle", "running"), ("lifecycle", shows)]
+
+
+@pytest.fixture
+def cancel(client: FlaskClient, thread_id: str) -> Callable[..., None]:
+    """Cancel a run of the thread."""
+
+    def cancel(run_id: str, action: str = "interrupt") -> None:
+        path = f"/threads/{thread_id}/runs/{run_id}/cancel?action={action}"
+        assert client.post(path).status_code in (202, 204)
+
+    return cancel
+
+
+@pytest.mark.parametrize("action", ["interrupt", "rollback"])
+def test_events__a_run_that_is_cancelled_before_it_begins(
+    open_stream: Callable[..., Listener],
+    new_run: Callable[..., Run],
+    play: Callable[..., str],
+    cancel: Callable[..., None],
+    action: str,
+) -> None:
+    client = open_stream("lifecycle")
+    never = new_run()["run_id"]
+    cancel(never, action)
+    later = play()
+
+    events = told(client, 4)
+    assert [each["event_id"] for each in events] == [
+        f"synth:{never}:lc||running",
+        f"synth:{never}:lc||interrupted",
+        f"synth:{later}:lc||running",
+        f"synth:{later}:lc||completed",
+    ]
+
+
+def test_events__a_run_that_is_cancelled_behind_another_one(
+    open_stream: Callable[..., Listener],
+    begin: Callable[..., Claim],
+    new_run: Callable[..., Run],
+    cancel: Callable[..., None],
+    worker: Worker,
+    send: Send,
+) -> None:
+    """What runs goes on, and its end comes first: clients do not tell runs apart."""
+    client = open_stream("lifecycle", "values")
+    claim = begin(("values", {"n": 1}))
+    cancel(new_run()["run_id"])
+    client.wait_until(lambda: client.heard.count(b": heartbeat") > 2)
+    late = open_stream("lifecycle", "values")
+    through = send("agent.getTree")["meta"]["applied_through_seq"]
+    worker.send(claim, "values", {"n": 2})
+    worker.end(claim, {"n": 2})
+
+    expected = [
+        *[("lifecycle", "running"), ("values", {"n": 1}), ("values", {"n": 2})],
+        *[("lifecycle", "completed"), ("lifecycle", "running"), ("lifecycle", "interrupted")],
+    ]
+    assert shown(told(client, 6)) == expected
+    assert seqs(told(late, 6)) == seqs(told(client, 6))
+    assert through < told(client, 6)[0]["seq"]
+
+
+def test_events__a_cancelled_run_for_whoever_comes_later(
+    open_stream: Callable[..., Listener],
+    new_run: Callable[..., Run],
+    cancel: Callable[..., None],
+    sql: Sql,
+) -> None:
+    live = open_stream("lifecycle")
+    never = new_run()["run_id"]
+    cancel(never)
+    events = told(live, 2)
+    sql("UPDATE run SET ended_at = ended_at - interval '3 seconds' WHERE run_id = :r", r=never)
+
+    late = open_stream("lifecycle")
+    after = open_stream("lifecycle", since=events[0]["seq"])
+
+    assert seqs(told(late, 2)) == seqs(events)
+    assert told(after, 1)[0]["seq"] == events[1]["seq"]
+
+
+def test_events__a_run_that_is_cancelled_between_two_attempts(
+    open_stream: Callable[..., Listener],
+    begin: Callable[..., Claim],
+    cancel: Callable[..., None],
+    play: Callable[..., str],
+    worker: Worker,
+) -> None:
+    client = open_stream("lifecycle")
+    lost = begin()
+    told(client, 1)
+    with worker.rt.engine.begin() as tx:
+        runs.release(tx, [lost])
+    cancel(lost.run_id)
+    play()
+
+    events = told(client, 4)
+    assert shown(events) == [
+        *[("lifecycle", "running"), ("lifecycle", "interrupted")],
+        *[("lifecycle", "running"), ("lifecycle", "completed")],
+    ]
+
+
+def test_events__a_run_that_waits_at_a_node__redis_forgot_everything(
+    open_stream: Callable[..., Listener], begin: Callable[..., Claim], worker: Worker, sql: Sql
+) -> None:
+    client = open_stream("lifecycle")
+    claim = begin()
+    told(client, 1)
+    worker.rt.redis.flushdb()
+    sql("UPDATE thread SET status = 'interrupted'")
+    worker.finish(claim)
+
+    assert shown(told(client, 2))[1:] == [("lifecycle", "interrupted")]
+
+
+def test_events__a_run_that_is_given_up(
+    open_stream: Callable[..., Listener], begin: Callable[..., Claim], worker: Worker, sql: Sql
+) -> None:
+    client = open_stream("lifecycle")
+    claim = begin()
+    told(client, 1)
+    sql("UPDATE run SET crashes = 9, lease_expires_at = now() - interval '1 minute'")
+    with worker.rt.engine.begin() as tx:
+        runs.rescue(tx, claim.run_id, claim.thread_id, backoff_seconds=0)
+
+    end = told(client, 2)[1]["params"]["data"]
+    assert end["event"] == "failed"
+    assert end["error"] == sql("SELECT error ->> 'message' FROM run")
 
 
 def test_events__the_process_ends(

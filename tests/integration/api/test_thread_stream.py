@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from integration.api.doubles import Event, Listener, Worker
 from trellis.db import runs
+from trellis.db.engine import Tx
 from trellis.domain.ids import new_id
 from trellis.domain.runs import Claim, RunStatus
 from trellis.errors import Unavailable
@@ -357,6 +359,31 @@ def test_follow__redis_forgets_everything_while_the_client_is_there(
     assert shown(client.wait_for(4))[-2:] == [begun(later), done(later)]
 
 
+def test_follow__runs_that_nobody_can_tell_of_any_more(
+    thread_id: str,
+    listen: Listen,
+    play: Callable[..., Run],
+    run_graph: Callable[[str, str, str], None],
+    worker: Worker,
+) -> None:
+    play("values")
+    seen = listen(f"/threads/{thread_id}/stream", Last_Event_ID="0").wait_for(3)
+    play("values")
+    last = play("values")
+    run_graph("echo", thread_id, "hi")
+    worker.rt.redis.flushdb()
+    with worker.rt.engine.begin() as tx:
+        runs_ended_long_ago(tx)
+
+    events = listen(f"/threads/{thread_id}/stream", Last_Event_ID=str(seen[-1][2])).wait_for(2)
+
+    assert shown(events)[-2:] == [("values", {"value": "hi", "log": ["HI"]}), done(last)]
+
+
+def runs_ended_long_ago(tx: Tx) -> None:
+    tx.execute(text("UPDATE run SET ended_at = ended_at - interval '1 hour'"))
+
+
 def test_follow__events_were_lost(
     thread_id: str,
     listen: Listen,
@@ -395,6 +422,16 @@ def test_follow__a_run_that_does_not_succeed(
     if status == RunStatus.ERROR:
         expected.append(("error", {"error": "ValueError", "message": "boom"}))
     assert shown(client.wait_for(len(expected) + 1)) == [*expected, done(run)]
+
+
+def test_follow__a_run_that_is_cancelled_before_it_begins(
+    client: FlaskClient, thread_id: str, listen: Listen, new_run: Callable[..., Run]
+) -> None:
+    stream = listen(f"/threads/{thread_id}/stream")
+    run = new_run()
+    client.post(f"/threads/{thread_id}/runs/{run['run_id']}/cancel")
+
+    assert shown(stream.wait_for(1)) == [done(run)]
 
 
 def end(worker: Worker, claim: Claim, status: RunStatus) -> None:

@@ -152,7 +152,10 @@ def test_stop__pending(a_run, a_thread, stop, claim, one):
     thread_id = a_thread()
     first, second = a_run(thread_id), a_run(thread_id)
 
-    assert stop(thread_id).ended == [first, second]
+    ended = stop(thread_id).ended
+
+    assert [(each.run_id, each.fence) for each in ended] == [(first, 1), (second, 2)]
+    assert one("SELECT fence FROM thread WHERE thread_id = :t", t=thread_id) == 2
     assert one("SELECT count(*) FROM run WHERE status = 'interrupted'") == 2
     assert one(THREAD, t=thread_id) == "idle"
     assert claim(first) is None
@@ -166,7 +169,9 @@ def test_stop__pending_behind_a_running_one(engine, a_run, a_thread, claim, one)
         among = [row for row in cancel.active(tx, thread_id) if row["run_id"] == waiting]
         stopped = cancel.stop(tx, thread_id, among=among, action=Action.INTERRUPT, reason="")
 
-    assert stopped == Stopped(ended=[waiting])
+    [end] = stopped.ended
+    assert stopped == Stopped(ended=[end])
+    assert (end.run_id, end.thread_id, end.fence) == (waiting, thread_id, running.fence + 1)
     assert one(RUN, r=running.run_id) == "running"
     assert one(THREAD, t=thread_id) == "busy"
 

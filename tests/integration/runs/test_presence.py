@@ -26,7 +26,9 @@ def presence(engine):
 @pytest.fixture
 def leaver(engine) -> Callable[..., Leaver]:
     def make(patience: float = 0) -> Leaver:
-        return Leaver(engine, lambda _: True, lambda *_: True, patience_seconds=patience)
+        return Leaver(
+            engine, lambda _: True, lambda *_: True, lambda _: None, patience_seconds=patience
+        )
 
     return make
 

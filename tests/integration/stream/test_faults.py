@@ -146,7 +146,7 @@ async def test_kill__what_was_sent_meanwhile_arrives_when_redis_is_back(
 
     kept = [item for item in items if not isinstance(item, Beat)]
     assert data(kept) == ["0", "1", "End success"]
-    assert kept[-1] == End("success", b"{}")
+    assert kept[-1] == End("success", b"{}", fence=1)
 
 
 async def test_kill__postgres_tells_the_end(
@@ -232,7 +232,7 @@ async def test_kill__an_end_outlives_the_events_before_it(
     items = await collect(reader, running)
 
     assert data(items) == ["Gap", "End success"]
-    assert items[-1] == End("success", None)
+    assert items[-1] == End("success", None, fence=1)
 
 
 async def test_kill__an_end_is_not_sent_for_ever(own_valkey: Server, new_writer: NewWriter) -> None:

@@ -31,7 +31,7 @@ async def test_follow(writer: EventWriter, reader: Reader, running: Run) -> None
     items = await following
 
     assert data(items) == ["0", "1", "2", "End success"]
-    assert items[-1] == End("success", b'{"n":2}')
+    assert items[-1] == End("success", b'{"n":2}', fence=1)
 
 
 async def test_follow__yields_the_bytes_for_the_client(
@@ -46,7 +46,7 @@ async def test_follow__yields_the_bytes_for_the_client(
     assert event.name == "values|child:1"
     assert sse.closed(event.frame) == b"event: values|child:1\r\ndata: {}\r\n\r\n"
     assert sse.cursor(event.id.decode()) == event.id.decode()
-    assert end == End("success", None)
+    assert end == End("success", None, fence=1)
 
 
 async def test_follow__many_events_in_order(
@@ -134,7 +134,7 @@ async def test_follow__from_now_on_after_the_end(
     writer.end(claim(), "success", b"{}")
     await writer.flush()
 
-    assert await collect(reader, running, after="$") == [End("success", b"{}")]
+    assert await collect(reader, running, after="$") == [End("success", b"{}", fence=1)]
 
 
 async def test_follow__a_run_that_is_over_and_forgotten(reader: Reader) -> None:
@@ -275,7 +275,7 @@ async def test_follow__a_later_attempt_goes_on_in_the_same_stream(
     items = await following
 
     assert data(items) == ['"first"', '"second"', "End success"]
-    assert items[-1] == End("success", b'"right"')
+    assert items[-1] == End("success", b'"right"', fence=4)
 
 
 async def test_follow__drops_a_replaced_attempt_though_the_fence_key_was_lost(
@@ -391,7 +391,7 @@ async def test_follow__five_hundred_followers(
 
     for n, items in enumerate(await asyncio.gather(*following)):
         assert data(items) == [*map(str, range(20)), "End success"]
-        assert items[-1] == End("success", b"%d" % (n % 100))
+        assert items[-1] == End("success", b"%d" % (n % 100), fence=1)
 
 
 async def test_follow__uses_few_connections(

@@ -65,7 +65,7 @@ async def test_end__values_too_large_to_send(
 ) -> None:
     writer.end(claim(), "success", b"x" * (1 << 20) + b"x")
 
-    assert await collect(reader, running) == [End("success", None)]
+    assert await collect(reader, running) == [End("success", None, fence=1)]
 
 
 @pytest.mark.parametrize(("resumable", "seconds"), [(True, 120), (False, 30)])

@@ -22,18 +22,18 @@ def test_advance() -> None:
 
     items = position.advance([event("1-0", n=1), end("1-1", n=2, values=b"{}")])
 
-    assert items == [Event(b"1-0", "custom", b"frame", 1, 1), End("success", b"{}")]
+    assert items == [Event(b"1-0", "custom", b"frame", 1, 1), End("success", b"{}", fence=1)]
     assert position == Position(b"1-1", 1, 2)
 
 
 def test_advance__the_end_without_values() -> None:
-    assert Position().advance([end("1-0", n=1)]) == [End("success", None)]
+    assert Position().advance([end("1-0", n=1)]) == [End("success", None, fence=1)]
 
 
 def test_advance__nothing_follows_the_end() -> None:
     items = Position().advance([end("1-0", n=1), event("1-1", n=2)])
 
-    assert items == [End("success", None)]
+    assert items == [End("success", None, fence=1)]
 
 
 def test_advance__the_start_is_missing() -> None:
@@ -50,7 +50,7 @@ def test_advance__something_is_missing_in_between() -> None:
 def test_advance__something_is_missing_before_the_end() -> None:
     items = Position().advance([event("1-0", n=1), end("1-1", n=3)])
 
-    assert items[1:] == [GAP, End("success", None)]
+    assert items[1:] == [GAP, End("success", None, fence=1)]
 
 
 def test_advance__seen_before() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,6 +12,7 @@ from trellis.db import presence
 from trellis.db.queries import Row
 from trellis.dispatch.announce import Announcer
 from trellis.dispatch.signals import Signals
+from trellis.domain.runs import Ended
 from trellis.telemetry import CANCEL_FAILED, RUN_CANCELLED, log
 
 #: How long nobody must have vouched for a client while this process could look, in seconds. After an outage of
@@ -26,12 +28,14 @@ class Leaver:
         engine: Engine,
         signals: Signals,
         announcer: Announcer,
+        tell: Callable[[Sequence[Ended]], None],
         *,
         patience_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         self._engine = engine
         self._signals = signals
         self._announcer = announcer
+        self._tell = tell
         self._patience = patience_seconds
         self._absent: dict[tuple[str, object], float] = {}  #: run and row's time: since when
 
@@ -57,7 +61,8 @@ class Leaver:
             log().warning(CANCEL_FAILED, run_id=row["run_id"], error=str(error).split("\n")[0])
             return
         self._signals(stopped.asked)
-        for run_id in (*stopped.ended, *stopped.asked):
+        self._tell(stopped.ended)
+        for run_id in (*(each.run_id for each in stopped.ended), *stopped.asked):
             log().info(RUN_CANCELLED, run_id=run_id)
         if stopped.following is not None:
             self._announcer(stopped.following.run_id, stopped.following.graph_id)

@@ -19,7 +19,7 @@ SELECT thread_id::text
 -- name: active
 -- The runs of a thread that are not over, oldest first. A statement of its own, so that it sees what happened while
 -- the lock was waited for.
-SELECT run_id::text, status, has_progress
+SELECT run_id::text, graph_id, status, has_progress
   FROM run
  WHERE thread_id = %(thread_id)s::uuid
    AND status IN ('pending', 'running')
@@ -59,16 +59,25 @@ UPDATE run
    AND coalesce(array_position(ARRAY['interrupt', 'timeout', 'rollback'], cancel_action), 0)
        <= array_position(ARRAY['interrupt', 'timeout', 'rollback'], %(action)s)
 
+-- name: count
+-- The end of a run that no worker has is counted as a claim is: whoever follows the thread is told of it in that order.
+UPDATE thread
+   SET fence = fence + %(count)s
+ WHERE thread_id = %(thread_id)s::uuid
+RETURNING tenant_id, fence
+
 -- name: end_pending
 UPDATE run
    SET status = 'interrupted',
+       fence = o.fence,
        cancel_action = %(action)s,
        cancel_reason = %(reason)s,
        cancel_requested_at = clock_timestamp(),
        ended_at = clock_timestamp(),
        updated_at = clock_timestamp()
- WHERE run_id = ANY(%(run_ids)s::uuid[])
-   AND status = 'pending'
+  FROM unnest(%(run_ids)s::uuid[], %(fences)s::bigint[]) AS o (run_id, fence)
+ WHERE run.run_id = o.run_id
+   AND run.status = 'pending'
 
 -- name: end_overdue
 -- For a worker that is dead, or does not listen. Re-checked under the locks.
@@ -123,7 +132,7 @@ RETURNING run.run_id::text
 
 -- name: lock_runs
 -- Waits for writers that hold one of them.
-SELECT run_id::text, status
+SELECT run_id::text, graph_id, status
   FROM run
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid)
