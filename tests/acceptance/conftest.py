@@ -13,7 +13,7 @@ from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, Process, System, running
+from acceptance.system import ANSWER_SECONDS, FAULTS, Process, System, running
 from trellis.dev.process import any_port
 
 
@@ -54,7 +54,7 @@ def new_system(
 @pytest.fixture(scope="module")
 def front(new_system: Callable[..., System]) -> Iterator[System]:
     """A web process; workers are the tests' own."""
-    with running(new_system()) as system:
+    with running(new_system(env=FAULTS)) as system:
         system.start_web()
         yield system
 
