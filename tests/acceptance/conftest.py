@@ -68,22 +68,12 @@ def crew(front: System, tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-@pytest.fixture(scope="module")
-def complete(new_system: Callable[..., System]) -> Iterator[System]:
-    """A worker, and a web process that stays."""
-    with running(new_system()) as system:
-        worker = system.start("worker")
-        system.start_web()
-        worker.wait_until_says("worker.ready")
-        yield system
-
-
 @pytest.fixture
-def second(complete: System, tmp_path: Path) -> Iterator[tuple[System, Process]]:
-    """Another web process beside it, to be lost."""
+def second(server: System, tmp_path: Path) -> Iterator[tuple[System, Process]]:
+    """Another web process beside the session's, to be lost."""
     logs = tmp_path / "second"
     logs.mkdir()
-    with running(replace(complete, port=any_port(), logs=logs, processes=[])) as system:
+    with running(replace(server, port=any_port(), logs=logs, processes=[])) as system:
         yield system, system.start_web()
 
 
