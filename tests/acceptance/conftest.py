@@ -13,7 +13,7 @@ from langgraph_sdk import get_client, get_sync_client
 from langgraph_sdk.client import LangGraphClient, SyncLangGraphClient
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, Process, System, running
+from acceptance.system import ANSWER_SECONDS, FAULTS, Process, System, running
 from trellis.dev.process import any_port
 
 
@@ -54,7 +54,7 @@ def new_system(
 @pytest.fixture(scope="module")
 def front(new_system: Callable[..., System]) -> Iterator[System]:
     """A web process; workers are the tests' own."""
-    with running(new_system()) as system:
+    with running(new_system(env=FAULTS)) as system:
         system.start_web()
         yield system
 
@@ -68,22 +68,12 @@ def crew(front: System, tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-@pytest.fixture(scope="module")
-def complete(new_system: Callable[..., System]) -> Iterator[System]:
-    """A worker, and a web process that stays."""
-    with running(new_system()) as system:
-        worker = system.start("worker")
-        system.start_web()
-        worker.wait_until_says("worker.ready")
-        yield system
-
-
 @pytest.fixture
-def second(complete: System, tmp_path: Path) -> Iterator[tuple[System, Process]]:
-    """Another web process beside it, to be lost."""
+def second(server: System, tmp_path: Path) -> Iterator[tuple[System, Process]]:
+    """Another web process beside the session's, to be lost."""
     logs = tmp_path / "second"
     logs.mkdir()
-    with running(replace(complete, port=any_port(), logs=logs, processes=[])) as system:
+    with running(replace(server, port=any_port(), logs=logs, processes=[])) as system:
         yield system, system.start_web()
 
 

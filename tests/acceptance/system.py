@@ -19,6 +19,8 @@ import psycopg2
 from trellis.dev.process import any_port, kill_session, poll_until, spawn, wait_for_exit
 
 GRAPHS = Path(__file__).with_name("graphs") / "langgraph.json"
+#: Few graphs, for tests that start many workers: each tells what all of its graphs look like.
+FAULTS = {"TRELLIS_CONFIG": str(GRAPHS.with_name("faults.json"))}
 
 READY_SECONDS = 60.0
 #: After this, a client that still waits counts as hung.
@@ -49,7 +51,7 @@ class Process:
 
     def wait_until(self, condition: Callable[[], bool], *, what: str) -> None:
         """Return when it holds; fail with the process's last words if that takes too long."""
-        poll_until(lambda: condition() or not self.is_alive(), seconds=READY_SECONDS)
+        poll_until(lambda: condition() or not self.is_alive(), seconds=READY_SECONDS, every=0.03)
         assert condition(), f"{self.name}: not {what}. It said:\n{self.said()[-8000:]}"
 
     def wait_until_says(self, text: str) -> None:
@@ -251,5 +253,5 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = ANSWER_SECONDS, w
         found[:] = [condition()]
         return bool(found[0])
 
-    assert poll_until(look, seconds=seconds, every=0.02), f"waited {seconds} s in vain for {what}"
+    assert poll_until(look, seconds=seconds, every=0.05), f"waited {seconds} s in vain for {what}"
     return found[0]

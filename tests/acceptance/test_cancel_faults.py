@@ -9,7 +9,7 @@ import pytest
 
 from acceptance.course import Course
 from acceptance.sse import frames
-from acceptance.system import System, running, wait_for
+from acceptance.system import FAULTS, System, running, wait_for
 from trellis.dev.embedded import start_valkey
 
 CANCELLED = {
@@ -63,7 +63,7 @@ def test_cancel__without_redis(
 ) -> None:
     """Race 21: the next heartbeat tells."""
     redis = start_valkey(server_folder / "redis-cancel")
-    with running(new_system(redis_url=redis.url)) as system:
+    with running(new_system(redis_url=redis.url, env=FAULTS)) as system:
         system.start_worker()
         system.start_web()
         path = begin(system, course, "steps", "two", ("two",))
@@ -78,7 +78,7 @@ def test_cancel__without_redis(
 @pytest.fixture(scope="module")
 def hasty(new_system: Callable[..., System]) -> Iterator[System]:
     """A system whose runs may take two seconds."""
-    with running(new_system(env={"BG_JOB_TIMEOUT_SECS": "2"})) as system:
+    with running(new_system(env={**FAULTS, "BG_JOB_TIMEOUT_SECS": "2"})) as system:
         system.start_web()
         system.start_worker()
         yield system

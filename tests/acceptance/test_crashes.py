@@ -25,6 +25,14 @@ SEEDS = int(os.environ.get("SEEDS", "1"))
 
 
 @pytest.fixture(scope="module")
+def front(new_system: Callable[..., System]) -> Iterator[System]:
+    """A web process; the graphs are too many for the other tests of faults."""
+    with running(new_system()) as system:
+        system.start_web()
+        yield system
+
+
+@pytest.fixture(scope="module")
 def crew(front: System) -> Iterator[Workers]:
     with workers(front) as crew:
         yield crew

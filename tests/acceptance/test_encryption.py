@@ -13,7 +13,7 @@ from langgraph_sdk.client import SyncLangGraphClient
 from langgraph_sdk.errors import UnprocessableEntityError
 
 from acceptance.course import Course
-from acceptance.system import ANSWER_SECONDS, GRAPHS, System, running, wait_for
+from acceptance.system import ANSWER_SECONDS, GRAPHS, READY_SECONDS, System, running, wait_for
 from integration.receiver import receiving
 
 SECRET = "rattlesnake"
@@ -128,42 +128,46 @@ def tell_everything(system: System, folder: Any) -> str:
     return thread
 
 
-def test_without_a_key__the_secret_is_everywhere(
-    new_system: NewSystem, config: str, tmp_path: Any
-) -> None:
-    """What the next tests do not find could be found: the places are those that docs/encryption.md lists."""
-    with running(new_system(env={"TRELLIS_CONFIG": config})) as plain:
-        plain.start_worker()
-        plain.start_web()
-        tell_everything(plain, tmp_path)
+@pytest.fixture(scope="module")
+def plain(new_system: NewSystem, config: str) -> Iterator[System]:
+    """Nothing is encrypted, yet."""
+    with running(new_system(env={"TRELLIS_CONFIG": config})) as system:
+        system.start_worker()
+        system.start_web()
+        yield system
 
-        assert places(plain) == {
-            "assistant.config",
-            "assistant.context",
-            "assistant.metadata",
-            "assistant_version.config",
-            "assistant_version.context",
-            "assistant_version.metadata",
-            "checkpoint.body",
-            "checkpoint.metadata",
-            "checkpoint_blob.data",
-            "checkpoint_write.data",
-            "cron.metadata",
-            "cron.payload",
-            "cron.run",
-            "dead_letter.kwargs",
-            "dead_letter.last_error",
-            "dead_letter.traceback",
-            "idempotency.answer",
-            "run.error",
-            "run.kwargs",
-            "run.metadata",
-            "store_item.value",
-            "thread.error",
-            "thread.interrupts",
-            "thread.metadata",
-            "webhook_outbox.payload",
-        }
+
+def test_without_a_key__the_secret_is_everywhere(plain: System, tmp_path: Any) -> None:
+    """What the next tests do not find could be found: the places are those that docs/encryption.md lists."""
+    tell_everything(plain, tmp_path)
+
+    assert places(plain) == {
+        "assistant.config",
+        "assistant.context",
+        "assistant.metadata",
+        "assistant_version.config",
+        "assistant_version.context",
+        "assistant_version.metadata",
+        "checkpoint.body",
+        "checkpoint.metadata",
+        "checkpoint_blob.data",
+        "checkpoint_write.data",
+        "cron.metadata",
+        "cron.payload",
+        "cron.run",
+        "dead_letter.kwargs",
+        "dead_letter.last_error",
+        "dead_letter.traceback",
+        "idempotency.answer",
+        "run.error",
+        "run.kwargs",
+        "run.metadata",
+        "store_item.value",
+        "thread.error",
+        "thread.interrupts",
+        "thread.metadata",
+        "webhook_outbox.payload",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -268,37 +272,37 @@ def test_crash_and_restart__everything_goes_on(
     assert places(system) == set()
 
 
-def test_rotation__and_rows_from_before_the_key(
-    new_system: NewSystem, config: str, tmp_path: Any
-) -> None:
+def test_rotation__and_rows_from_before_the_key(plain: System, tmp_path: Any) -> None:
     """Plain rows, then an old key, then a new one: all is read. Without the new one nothing starts."""
-    system = new_system(env={"TRELLIS_CONFIG": config})
-    started: list[str] = []
+
+    def ask() -> str:
+        thread = plain.new_thread()
+        given = {"secret": SECRET, **Course(tmp_path).input()}
+        body = {"assistant_id": "confidant", "input": given}
+        assert plain.post(f"/threads/{thread}/runs/wait", body)["log"] == [SECRET]
+        return thread
+
+    thread = ask()
     stages: list[dict[str, str]] = [
-        {},
         {"LANGGRAPH_AES_KEY": OLD_KEY},
         {"LANGGRAPH_AES_KEY": KEY, "LANGGRAPH_AES_FALLBACK_KEYS": OLD_KEY},
     ]
-    with running(system):
-        for env in stages:
-            web, worker = system.start_web(**env), system.start_worker(**env)
-            for thread in started:
-                body = {"assistant_id": "confidant", "command": {"resume": "go"}}
-                assert system.get(f"/threads/{thread}")["values"]["secret"] == SECRET
-                assert system.post(f"/threads/{thread}/runs/wait", body)["secret"] == SECRET
-            started.append(thread := system.new_thread())
-            given = {"secret": SECRET, **Course(tmp_path).input()}
-            body = {"assistant_id": "confidant", "input": given}
-            assert system.post(f"/threads/{thread}/runs/wait", body)["log"] == [SECRET]
-            started = started[-1:]
-            web.stop()
-            worker.stop()
-        wrong = [
-            system.start(command, LANGGRAPH_AES_KEY=key)
-            for command, key in (("web", OLD_KEY), ("worker", OLD_KEY), ("worker", ""))
-        ]
-        for process in wrong:
-            assert process.ends() != 0
-            assert "LANGGRAPH_AES_FALLBACK_KEYS" in process.said()
-            assert "Traceback" not in process.said()
-        assert "worker.died" not in wrong[1].said()
+    for env in stages:
+        plain.stop()
+        plain.start_web(**env)
+        plain.start_worker(**env)
+        body = {"assistant_id": "confidant", "command": {"resume": "go"}}
+        assert plain.get(f"/threads/{thread}")["values"]["secret"] == SECRET
+        assert plain.post(f"/threads/{thread}/runs/wait", body)["secret"] == SECRET
+        thread = ask()
+    plain.stop()
+
+    wrong = [
+        plain.start(command, LANGGRAPH_AES_KEY=key)
+        for command, key in (("web", OLD_KEY), ("worker", OLD_KEY), ("worker", ""))
+    ]
+    for process in wrong:
+        assert process.ends(seconds=READY_SECONDS) != 0
+        assert "LANGGRAPH_AES_FALLBACK_KEYS" in process.said()
+        assert "Traceback" not in process.said()
+    assert "worker.died" not in wrong[1].said()

@@ -52,18 +52,6 @@ def test_store__is_one_in_graphs_routes_and_nodes_clients(
     assert plugged.rows("SELECT count(*) FROM store_item") == [(0,)]
 
 
-def test_store__lives_as_long_as_the_processes(
-    plugged: System, new_system: Callable[..., System]
-) -> None:
-    system = new_system(env=plugged.env)
-    with running(system):
-        started = [system.start_web(), system.start_worker()]
-
-    for process in started:
-        said = [line for line in process.said().splitlines() if line.startswith("the store")]
-        assert said == ["the store opens", "the store closes"], process.said()
-
-
 @pytest.mark.parametrize("key", ["checkpointer", "store", "priority"])
 def test_what_cannot_be_plugged_in_stops_the_start(
     new_system: Callable[..., System], key: str
@@ -121,3 +109,12 @@ def test_priority__the_most_urgent_run_is_next(
         == ids
     )
     assert plugged.rows("SELECT priority FROM thread WHERE thread_id = %s", high) == [(-5,)]
+
+
+def test_store__lives_as_long_as_the_processes(plugged: System) -> None:
+    """The last test of this file: it ends them."""
+    plugged.stop()
+
+    for process in plugged.processes:
+        said = [line for line in process.said().splitlines() if line.startswith("the store")]
+        assert said == ["the store opens", "the store closes"], process.said()

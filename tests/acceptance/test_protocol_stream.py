@@ -108,13 +108,13 @@ def seqs(events: list[Any]) -> list[int]:
     return [event["seq"] for event in events]
 
 
-def test_events__at_two_web_processes(complete: System, second: Second, course: Course) -> None:
-    thread_id = complete.new_thread()
-    start(complete, thread_id, course)
-    first = listen(complete, thread_id, 6)
+def test_events__at_two_web_processes(server: System, second: Second, course: Course) -> None:
+    thread_id = server.new_thread()
+    start(server, thread_id, course)
+    first = listen(server, thread_id, 6)
     start(second[0], thread_id, course)
 
-    here, there = (listen(each, thread_id, 12) for each in (complete, second[0]))
+    here, there = (listen(each, thread_id, 12) for each in (server, second[0]))
 
     assert [each["event_id"] for each in here] == [each["event_id"] for each in there]
     assert seqs(here) == seqs(there) == sorted(set(seqs(here)))
@@ -122,32 +122,32 @@ def test_events__at_two_web_processes(complete: System, second: Second, course: 
 
 
 def test_events__go_on_at_another_web_process(
-    complete: System, second: Second, course: Course
+    server: System, second: Second, course: Course
 ) -> None:
     system, web = second
-    thread_id = complete.new_thread()
+    thread_id = server.new_thread()
     start(system, thread_id, course, hold=("two",))
     seen = listen(system, thread_id, 3)
     web.kill()
     course.open("two")
 
-    rest = listen(complete, thread_id, 3, since=seen[-1]["seq"])
+    rest = listen(server, thread_id, 3, since=seen[-1]["seq"])
 
     logs = [each["params"]["data"].get("log") for each in seen + rest]
     assert logs == [None, [], ["one"], ["one", "two"], ["one", "two", "three"], None]
     assert seqs(seen + rest) == sorted(set(seqs(seen + rest)))
 
 
-def test_events__redis_forgets_everything(complete: System, course: Course) -> None:
-    thread_id = complete.new_thread()
-    start(complete, thread_id, course, hold=("two",))
-    seen = listen(complete, thread_id, 3)
-    with redis.Redis.from_url(complete.redis_url, protocol=2) as client:
+def test_events__redis_forgets_everything(server: System, course: Course) -> None:
+    thread_id = server.new_thread()
+    start(server, thread_id, course, hold=("two",))
+    seen = listen(server, thread_id, 3)
+    with redis.Redis.from_url(server.redis_url, protocol=2) as client:
         client.flushdb()
     course.open("two")
-    rest = listen(complete, thread_id, since=seen[-1]["seq"])
-    start(complete, thread_id, course)
-    later = listen(complete, thread_id, 6, since=rest[-1]["seq"])
+    rest = listen(server, thread_id, since=seen[-1]["seq"])
+    start(server, thread_id, course)
+    later = listen(server, thread_id, 6, since=rest[-1]["seq"])
 
     assert rest[-2]["params"]["data"]["log"] == ["one", "two", "three"]
     states = [each["params"]["data"] for each in later]

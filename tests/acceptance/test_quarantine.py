@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from acceptance.course import Course
-from acceptance.system import Process, System, running, wait_for
+from acceptance.system import FAULTS, Process, System, running, wait_for
 from acceptance.workers import children
 from trellis.domain.runs import Ward
 
@@ -24,7 +24,7 @@ ALL = ["one", "two", "three"]
 
 @pytest.fixture(scope="module")
 def system(new_system: Callable[..., System]) -> Iterator[System]:
-    with running(new_system()) as system:
+    with running(new_system(env=FAULTS)) as system:
         system.start_web()
         yield system
 

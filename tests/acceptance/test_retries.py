@@ -1,12 +1,12 @@
 """What is tried again and what is not: the platform's troubles inside the lease, a graph's own as its policy says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine
 
 from acceptance.course import Course
-from acceptance.system import System, wait_for
+from acceptance.system import System, running, wait_for
 from trellis.db import runs
 from trellis.db.engine import new_engine
 
@@ -17,8 +17,13 @@ AGAIN = "UPDATE run SET run_after = clock_timestamp() WHERE run_id = %(run_id)s:
 
 
 @pytest.fixture(scope="module")
-def system(complete: System) -> System:
-    return complete
+def system(new_system: Callable[..., System]) -> Iterator[System]:
+    """One of its own: every connection to its database is cut."""
+    with running(new_system()) as system:
+        worker = system.start("worker")
+        system.start_web()
+        worker.wait_until_says("worker.ready")
+        yield system
 
 
 @pytest.fixture

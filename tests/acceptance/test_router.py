@@ -15,8 +15,7 @@ from langgraph_sdk import get_sync_client
 from acceptance.course import Course
 from acceptance.router import Router
 from acceptance.sse import HEARTBEAT, frames
-from acceptance.system import ANSWER_SECONDS, Process, System, running
-from trellis.dev.process import any_port
+from acceptance.system import ANSWER_SECONDS, Process, System
 
 #: Less than two heartbeats, so that two of them show what one silence would cost.
 IDLE_SECONDS = 9.0
@@ -121,14 +120,6 @@ def test_silence(through: System, router: Router, course: Course) -> None:
     values = [orjson.loads(body) for body in bodies[3:]]
     assert [len(each.get("log", ())) for each in values] == [3, 3, 0]
     assert len(values[2]["said"]) == 1
-
-
-@pytest.fixture
-def second(server: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Second]:
-    """Another web process, to be asked to leave."""
-    logs = tmp_path_factory.mktemp("second")
-    with running(replace(server, port=any_port(), logs=logs, processes=[])) as system:
-        yield system, system.start_web()
 
 
 @pytest.fixture

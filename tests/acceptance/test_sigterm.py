@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from acceptance.course import Held, hold
-from acceptance.system import Process, System, running, wait_for
+from acceptance.system import FAULTS, Process, System, running, wait_for
 
 ALL = ["one", "two", "three"]
 
@@ -27,7 +27,7 @@ def drain(
     new_system: Callable[..., System], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Drain]:
     """SIGTERM to a worker with two runs: one can end in time, the other cannot."""
-    with running(new_system()) as system, ThreadPoolExecutor() as clients:
+    with running(new_system(env=FAULTS)) as system, ThreadPoolExecutor() as clients:
         leaving = system.start("worker", TRELLIS_DRAIN_SECONDS="6")
         system.start_web()
         leaving.wait_until_says("worker.ready")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.system import System
+from acceptance.system import READY_SECONDS, System
 from trellis.dev.process import any_port
 
 
@@ -53,7 +53,7 @@ def test_start__names_the_variable_that_is_wrong(other: System) -> None:
     rest = [other.start(command, DATABASE_URL="") for command in ("worker", "migrate", "flower")]
 
     for variable, process in zip([*wrong, *["DATABASE_URL"] * 3], webs + rest, strict=True):
-        assert process.ends() == 2
+        assert process.ends(seconds=READY_SECONDS) == 2
         assert variable in process.said()
         assert "Traceback" not in process.said()
 
@@ -65,7 +65,7 @@ def test_start__names_the_manifest_that_is_wrong(other: System, tmp_path: Path) 
     started = [other.start(command, TRELLIS_CONFIG=str(manifest)) for command in ("web", "worker")]
 
     for process in started:
-        assert process.ends() == 2
+        assert process.ends(seconds=READY_SECONDS) == 2
         assert f'{manifest}: "graphs.a"' in process.said()
         assert "Traceback" not in process.said()
 
@@ -73,7 +73,7 @@ def test_start__names_the_manifest_that_is_wrong(other: System, tmp_path: Path) 
 def test_check__names_the_graph_that_is_broken(other: System) -> None:
     check = other.start("check")
 
-    assert check.ends() == 1
+    assert check.ends(seconds=READY_SECONDS) == 1
     broken = [line for line in check.said().splitlines() if "broken" in line]
     assert any("broken.py:3" in line and "no such graph" in line for line in broken)
     assert "context_manager" in check.said()

@@ -46,67 +46,65 @@ def start(system: System, thread_id: str, course: Course, *, hold: tuple[str, ..
 
 
 def test_join_stream__at_two_web_processes(
-    complete: System, second: Second, course: Course, follow: Follow
+    server: System, second: Second, course: Course, follow: Follow
 ) -> None:
-    thread_id = complete.new_thread()
-    start(complete, thread_id, course)
+    thread_id = server.new_thread()
+    start(server, thread_id, course)
     start(second[0], thread_id, course)
 
-    streams = [follow(each, thread_id, last_event_id="0") for each in (complete, second[0])]
+    streams = [follow(each, thread_id, last_event_id="0") for each in (server, second[0])]
     heard = [list(islice(stream, 12)) for stream in streams]
 
     assert shown(heard[0]) == ONE_RUN * 2
     assert heard[0] == heard[1]
 
 
-def test_join_stream__only_starts_and_ends(
-    complete: System, course: Course, follow: Follow
-) -> None:
-    thread_id = complete.new_thread()
-    start(complete, thread_id, course)
+def test_join_stream__only_starts_and_ends(server: System, course: Course, follow: Follow) -> None:
+    thread_id = server.new_thread()
+    start(server, thread_id, course)
 
-    stream = follow(complete, thread_id, last_event_id="0", stream_mode=["lifecycle"])
+    stream = follow(server, thread_id, last_event_id="0", stream_mode=["lifecycle"])
 
     assert shown(list(islice(stream, 2))) == ["metadata", "done"]
 
 
 def test_join_stream__goes_on_at_another_web_process(
-    complete: System, second: Second, course: Course, follow: Follow
+    server: System, second: Second, course: Course, follow: Follow
 ) -> None:
     system, web = second
-    thread_id = complete.new_thread()
-    start(complete, thread_id, course, hold=("two",))
+    thread_id = server.new_thread()
+    start(server, thread_id, course, hold=("two",))
     seen = list(islice(follow(system, thread_id, last_event_id="0"), 3))
     web.kill()
     course.open("two")
 
-    rest = list(islice(follow(complete, thread_id, last_event_id=seen[-1].id), 3))
+    rest = list(islice(follow(server, thread_id, last_event_id=seen[-1].id), 3))
 
     assert shown(seen + rest) == ONE_RUN
 
 
 def test_join_stream__redis_forgets_everything(
-    complete: System, course: Course, follow: Follow
+    server: System, course: Course, follow: Follow
 ) -> None:
-    thread_id = complete.new_thread()
-    start(complete, thread_id, course, hold=("two",))
-    stream = follow(complete, thread_id, last_event_id="0")
+    thread_id = server.new_thread()
+    start(server, thread_id, course, hold=("two",))
+    stream = follow(server, thread_id, last_event_id="0")
     seen = list(islice(stream, 3))
-    with redis.Redis.from_url(complete.redis_url, protocol=2) as client:
+    with redis.Redis.from_url(server.redis_url, protocol=2) as client:
         client.flushdb()
     course.open("two")
     seen += islice(stream, 3)
-    start(complete, thread_id, course)
+    start(server, thread_id, course)
     seen += islice(stream, 6)
 
     assert shown(seen[:6]) == shown(seen[6:]) == ONE_RUN
 
 
 def test_join_stream__a_web_process_that_is_asked_to_leave(
-    complete: System, second: Second, course: Course
+    server: System, second: Second, course: Course
 ) -> None:
     system, web = second
-    thread_id = complete.new_thread()
+    thread_id = server.new_thread()
     with system.open("GET", f"/threads/{thread_id}/stream") as response:
         web.terminate()
         with pytest.raises(IncompleteRead) as cut:

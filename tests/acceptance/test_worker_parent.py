@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from acceptance.course import Held, hold
-from acceptance.system import System, wait_for
+from acceptance.system import Process, System, wait_for
 from acceptance.workers import ALL, assert_all_succeed, children, crashes, holder, start_workers
 
 #: A lease takes 15 s to run out: who goes on sooner has not waited for it.
@@ -37,16 +37,16 @@ def finish(held: Held) -> None:
     assert [held.count(f">{step}") for step in ALL] == [1, 2, 1]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_child__its_runs_go_on_soon(
+def kill_a_child(
     crew: System,
+    worker: Process,
     clients: ThreadPoolExecutor,
-    tmp_path: Path,
-    processes: int,
+    folder: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
-    worker = start_workers(crew, processes)
-    held = hold(crew, clients, tmp_path)
+    """Its runs go on soon, and another child takes its place."""
+    processes = len(children(worker))
+    held = hold(crew, clients, folder)
     until_durable(crew, held.thread_id)
     assert psutil.Process(worker.popen.pid).memory_info().rss < PARENT_BYTES
 
@@ -64,22 +64,25 @@ def test_a_killed_child__its_runs_go_on_soon(
     assert "worker.died" in worker.said()
 
 
-def test_a_killed_parent__leaves_nothing_behind(
-    crew: System, clients: ThreadPoolExecutor, tmp_path: Path
+def ask_a_child_to_leave(
+    crew: System, worker: Process, clients: ThreadPoolExecutor, folder: Path
 ) -> None:
-    victim = start_workers(crew, 2)
-    held = hold(crew, clients, tmp_path)
-    until_durable(crew, held.thread_id)
-    orphans = children(victim)
+    """It is replaced before it has gone, and its run ends there."""
+    ready = worker.said().count("worker.ready")
+    held = hold(crew, clients, folder)
+    leaving = psutil.Process(holder(crew, held.thread_id))
 
-    victim.popen.kill()
+    leaving.send_signal(signal.SIGTERM)
+    worker.wait_until(
+        lambda: worker.said().count("worker.ready") == ready + 1, what="with a new process"
+    )
+    held.course.open("two")
 
-    _, alive = psutil.wait_procs(orphans, timeout=10)
-    assert alive == []
-    crew.end_leases()
-    crew.start_worker()
-    held.course.wait_until_notes(">two", times=2)
-    finish(held)
+    assert held.client.result().json()["log"] == ALL
+    assert [held.count(f">{step}") for step in ALL] == [1, 1, 1]
+    leaving.wait(timeout=20)
+    assert [child.pid for child in children(worker)] != [leaving.pid]
+    assert crashes(crew, held.thread_id) == 0
 
 
 def lose_a_hint(crew: System, child: psutil.Process, ids: list[str]) -> str | None:
@@ -95,9 +98,8 @@ def lose_a_hint(crew: System, child: psutil.Process, ids: list[str]) -> str | No
     return left[0] if left else None
 
 
-def test_a_killed_child__what_it_had_heard_of_is_told_again(crew: System) -> None:
+def kill_a_child_that_has_heard_of_a_run(crew: System, worker: Process) -> None:
     """Its sibling hears of runs all the time, and would count the lost hint as on its way for 10 s."""
-    worker = start_workers(crew, 2)
     frozen = children(worker)[0]
     ids: list[str] = []
     lost = wait_for(lambda: lose_a_hint(crew, frozen, ids), what="a hint in the frozen process")
@@ -112,22 +114,59 @@ def test_a_killed_child__what_it_had_heard_of_is_told_again(crew: System) -> Non
     assert seconds < SOON_SECONDS
 
 
-def test_a_child_that_is_asked_to_leave__is_replaced(
-    crew: System, clients: ThreadPoolExecutor, tmp_path: Path
+def kill_the_parent(
+    crew: System, victim: Process, clients: ThreadPoolExecutor, folder: Path
+) -> None:
+    """It leaves nothing behind."""
+    held = hold(crew, clients, folder)
+    until_durable(crew, held.thread_id)
+    orphans = children(victim)
+
+    victim.popen.kill()
+
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    assert alive == []
+    crew.end_leases()
+    crew.start_worker()
+    held.course.wait_until_notes(">two", times=2)
+    finish(held)
+
+
+def until_ready(worker: Process, times: int) -> None:
+    """Return when so many children have become ready, those that are gone included."""
+    worker.wait_until(lambda: worker.said().count("worker.ready") == times, what="ready again")
+
+
+@pytest.mark.timeout(240)
+def test_one_child__is_killed__and_the_next_one_asked_to_leave(
+    crew: System,
+    clients: ThreadPoolExecutor,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     worker = start_workers(crew, 1)
-    held = hold(crew, clients, tmp_path)
-    leaving = psutil.Process(holder(crew, held.thread_id))
 
-    leaving.send_signal(signal.SIGTERM)
-    worker.wait_until(lambda: worker.said().count("worker.ready") == 2, what="with a new process")
-    held.course.open("two")
+    kill_a_child(crew, worker, clients, tmp_path, record_property)
+    until_ready(worker, 2)
+    (second := tmp_path / "second").mkdir()
+    ask_a_child_to_leave(crew, worker, clients, second)
 
-    assert held.client.result().json()["log"] == ALL
-    assert [held.count(f">{step}") for step in ALL] == [1, 1, 1]
-    leaving.wait(timeout=20)
-    assert [child.pid for child in children(worker)] != [leaving.pid]
-    assert crashes(crew, held.thread_id) == 0
+
+@pytest.mark.timeout(240)
+def test_two_children__one_is_killed__then_one_that_heard_of_a_run__then_their_parent(
+    crew: System,
+    clients: ThreadPoolExecutor,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    worker = start_workers(crew, 2)
+
+    kill_a_child(crew, worker, clients, tmp_path, record_property)
+    until_ready(worker, 3)
+    kill_a_child_that_has_heard_of_a_run(crew, worker)
+    until_ready(worker, 4)
+    (second := tmp_path / "second").mkdir()
+    kill_the_parent(crew, worker, clients, second)
 
 
 def test_a_child_that_grows__is_replaced_while_runs_go_on(crew: System) -> None:
@@ -148,7 +187,7 @@ def test_a_child_that_grows__is_replaced_while_runs_go_on(crew: System) -> None:
 def test_a_child_that_has_done_its_share__is_replaced(crew: System) -> None:
     worker = start_workers(crew, 1, TRELLIS_WORKER_MAX_RUNS="5")
 
-    ids = [run_leaky(crew, megabytes=0) for _ in range(20)]
+    ids = [run_leaky(crew, megabytes=0) for _ in range(8)]
 
     assert_all_succeed(crew, ids)
     worker.wait_until(lambda: worker.said().count("worker.ready") >= 2, what="with a new process")

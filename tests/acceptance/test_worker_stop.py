@@ -66,32 +66,33 @@ def test_a_stop__lets_runs_end(
     assert not any(process.is_running() for process in processes)
 
 
-@pytest.mark.parametrize("graph", ["refusing", "stalling", "hogging"])
-def test_a_stop__takes_runs_from_nodes_that_ignore_it(
-    crew: System, tmp_path: Path, graph: str
-) -> None:
+@pytest.mark.timeout(240)
+def test_a_stop__takes_runs_from_nodes_that_ignore_it(crew: System, tmp_path: Path) -> None:
+    """The worker that goes on with one of them is the next to be stopped."""
     worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="4")
-    course = Course(tmp_path)
-    thread_id = crew.new_thread()
-    body = {"assistant_id": graph, "input": course.input()}
-    run_id = crew.post(f"/threads/{thread_id}/runs", body)["run_id"]
-    course.wait_until_notes("began")
+    for graph in ("refusing", "stalling", "hogging"):
+        (folder := tmp_path / graph).mkdir()
+        course = Course(folder)
+        thread_id = crew.new_thread()
+        body = {"assistant_id": graph, "input": course.input()}
+        run_id = crew.post(f"/threads/{thread_id}/runs", body)["run_id"]
+        course.wait_until_notes("began")
 
-    worker.terminate()
-    course.open("open")
+        worker.terminate()
+        course.open("open")
 
-    assert worker.ends(seconds=10) == 0
-    assert crashes(crew, thread_id) == 0
-    crew.start_worker()
-    answer = crew.request("GET", f"/threads/{thread_id}/runs/{run_id}/join")
-    assert answer.status == 200
-    assert course.journal() == ["began", "began"]
+        assert worker.ends(seconds=10) == 0
+        assert crashes(crew, thread_id) == 0
+        worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="4")
+        answer = crew.request("GET", f"/threads/{thread_id}/runs/{run_id}/join")
+        assert answer.status == 200
+        assert course.journal() == ["began", "began"], graph
 
 
 def test_workers_are_replaced_one_after_the_other__while_runs_go_on(
     crew: System, clients: ThreadPoolExecutor
 ) -> None:
-    workers = [start_workers(crew, 1) for _ in range(2)]
+    first, second = [start_workers(crew, 1) for _ in range(2)]
     over = threading.Event()
 
     def create() -> list[str]:
@@ -102,10 +103,11 @@ def test_workers_are_replaced_one_after_the_other__while_runs_go_on(
         return ids
 
     creating = [clients.submit(create) for _ in range(2)]
-    for worker in workers:
-        worker.terminate()
-        assert worker.ends() == 0
-        start_workers(crew, 1)
+    first.terminate()
+    assert first.ends() == 0
+    start_workers(crew, 1)
+    second.terminate()
+    assert second.ends() == 0
 
     over.set()
     ids = [run_id for created in creating for run_id in created.result()]

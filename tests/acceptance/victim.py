@@ -7,6 +7,7 @@ with 0 if the process was killed.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -67,6 +68,9 @@ def main(answers: IO[str]) -> None:
     settings = load()
     configure(settings)
     Registry(load_manifest(settings.config_path)).load_all()
+    # A collection in a child would copy every page of what it shares with us.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         print(attempt_apart(settings, line), file=answers, flush=True)
 

@@ -12,7 +12,7 @@ import psutil
 import psycopg2
 
 from acceptance.course import Held, hold
-from acceptance.system import Process, System, running, wait_for
+from acceptance.system import FAULTS, Process, System, running, wait_for
 from chaos import skew
 from chaos.audit import install
 from chaos.customers import HANG_SECONDS, STEPS, VERBS, Answer, Customer
@@ -127,7 +127,7 @@ def lent(folder: Path) -> Iterator[Field]:
         install(postgres.url)
         logs = folder / "logs"
         logs.mkdir()
-        system = stack.enter_context(running(System(postgres.url, redis.url, logs)))
+        system = stack.enter_context(running(System(postgres.url, redis.url, logs, FAULTS)))
         other = replace(system, port=any_port())
         clients = stack.enter_context(ThreadPoolExecutor(32))
         made = Field(system, other, redis, postgres, clients, logs, [], [], [])

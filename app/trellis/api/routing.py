@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from werkzeug.routing import BaseConverter, Rule
 
@@ -41,3 +41,11 @@ class IdRule(Rule):
         if variable_name.endswith("_id") and self.rule.endswith(f"<{variable_name}>"):
             return NoWord(self.map)
         return super().get_converter(variable_name, converter_name, args, kwargs)
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        """Werkzeug would compile Python that builds URLs: most of the time that making the application takes."""
+        return _not_built
+
+
+def _not_built(*_: Any, **__: Any) -> NoReturn:
+    raise NotImplementedError("Routes find views here; none builds a URL.")

@@ -15,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
+from databases import empty
 from integration.api.doubles import Listener, Worker
 from trellis.api.app import create_app
 from trellis.api.bodies import AsyncBody
@@ -29,11 +30,6 @@ from trellis.stream.writer import EventWriter
 
 PROJECT = Path(__file__).with_name("project") / "langgraph.json"
 
-EMPTY = (
-    "TRUNCATE thread, run, assistant, assistant_version, graph, "
-    "checkpoint, checkpoint_blob, checkpoint_write, store_item, worker, idempotency CASCADE"
-)
-
 Sql = Callable[..., Any]
 OnLoop = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -47,7 +43,7 @@ def shared_database_url(new_database: Callable[[], str]) -> str:
 @pytest.fixture
 def settings(shared_database_url: str, redis_url: str) -> Settings:
     with closing(psycopg2.connect(shared_database_url)) as connection, connection:
-        connection.cursor().execute(EMPTY)
+        empty(connection)
     return Settings(database_url=shared_database_url, redis_url=redis_url, config_path=PROJECT)
 
 

@@ -45,3 +45,9 @@ def test_subgraph__may_be_called_like_a_word(app: Flask, name: str) -> None:
     found, given = app.url_map.bind("localhost").match(f"/assistants/x/subgraphs/{name}")
 
     assert (found, given["namespace"]) == ("assistants.subgraph", name)
+
+
+def test_routes__build_no_url(app: Flask) -> None:
+    """Werkzeug has not compiled two functions for each of them, which is most of what making the application costs."""
+    with pytest.raises(NotImplementedError, match="none builds a URL"):
+        app.url_map.bind("localhost").build("system.ok", {})
