@@ -12,7 +12,7 @@ from acceptance.course import Course
 from acceptance.system import Process, System, wait_for
 
 #: uvicorn's grace for requests under way is 4 s; platforms kill after 10 s.
-WEB_STOP_SECONDS = 9.0
+WEB_STOP_SECONDS = 5.0
 Second = tuple[System, Process]
 
 PRESENT = "SELECT count(*) FROM presence WHERE run_id = %s"
