@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from trellis.auth.access import Access
 from trellis.auth.build import build as build_access
+from trellis.db import runs
 from trellis.db.checkpoints.contents import Contents, equipped
 from trellis.db.engine import new_engine, write_back
 from trellis.db.queries import Preparing
@@ -21,6 +22,7 @@ from trellis.db.vault import Vault, vault_of
 from trellis.dispatch.announce import Announcer, connect
 from trellis.dispatch.signals import Signals
 from trellis.domain.access import DEFAULT_TENANT
+from trellis.domain.runs import RunState
 from trellis.errors import Unavailable
 from trellis.graphs import priorities, vault
 from trellis.graphs.manifest import Manifest, load
@@ -28,6 +30,7 @@ from trellis.graphs.plugs import Plugs
 from trellis.graphs.priorities import Hook
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
+from trellis.stream.states import States
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ _HOT = {
     ("runs", "enqueue"),
     ("runs", "enqueue_with_thread"),
     ("runs", "state"),
+    ("runs", "active"),
     ("threads", "insert"),
 }
 
@@ -76,6 +80,8 @@ class Runtime:
     tenants: set[str] = field(default_factory=lambda: {DEFAULT_TENANT})
     #: Called before the first graph is imported here: it may hold clients of this very process.
     before_user_code: Callable[[], None] = lambda: None
+    #: What streams ask of their runs.
+    states: States = field(init=False)
     #: Requests that may wait in a thread for what others have still to do.
     waiting: threading.BoundedSemaphore = field(init=False)
     _registry: Registry | None = None
@@ -85,6 +91,11 @@ class Runtime:
     def __post_init__(self) -> None:
         # The rest of the threads is for requests that need not wait.
         self.waiting = threading.BoundedSemaphore(self.settings.web_threads // 4)
+        self.states = States(self._active)
+
+    def _active(self, run_ids: Sequence[str]) -> Mapping[str, RunState]:
+        with self.autocommit.connect() as tx:
+            return runs.active(tx, run_ids)
 
     @property
     def registry(self) -> Registry:

@@ -294,7 +294,7 @@ def _modes(text: str) -> list[str]:
 
 def _batches(rt: Runtime, run_id: str, after: str, *, shows: Shows | None) -> Batches:
     async def status() -> RunState | None:
-        return await asyncio.to_thread(runs.state, rt, run_id)
+        return await runs.state_later(rt, run_id)
 
     return cast(Batches, reader_of(rt).batches(run_id, after=after, status=status, shows=shows))
 

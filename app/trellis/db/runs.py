@@ -18,7 +18,7 @@ from trellis.db.queries import Row
 from trellis.db.vault import Vault, vault_of
 from trellis.domain.multitask import Action, ended_by
 from trellis.domain.priorities import STEP_MINUTES
-from trellis.domain.runs import Claim, Outcome, RunStatus, Ward
+from trellis.domain.runs import Claim, Outcome, RunState, RunStatus, Ward
 from trellis.domain.ttl import Ttl
 from trellis.errors import Fenced
 
@@ -167,6 +167,15 @@ def state(tx: Tx, run_id: str) -> Row | None:
         return None
     error = vault_of(tx).open_json(row["error"], "run", run_id, "error", may_be_plain=True)
     return {**row, "error": error}
+
+
+def active(tx: Tx, run_ids: Sequence[str]) -> dict[str, RunState]:
+    """Those that are not over."""
+    found = _rows(tx, "active", run_ids=list(run_ids))
+    return {
+        row["run_id"]: RunState(status=RunStatus(row["status"]), fence=row["fence"])
+        for row in found
+    }
 
 
 # Executing: every function takes many runs, because the group-commit writer has many

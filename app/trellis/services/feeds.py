@@ -75,7 +75,7 @@ def asking(rt: Runtime, tenant_id: str, thread_id: str, *, allowed: Condition | 
             )
 
     async def state(run_id: str) -> RunState | None:
-        return await asyncio.to_thread(runs.state, rt, run_id)
+        return await runs.state_later(rt, run_id)
 
     async def attempts(fence: int) -> Sequence[Attempt]:
         return await asyncio.to_thread(later, fence)

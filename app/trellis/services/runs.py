@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -458,6 +459,12 @@ def state(rt: Runtime, run_id: str) -> RunState | None:
     if row is None:
         return None
     return RunState(status=RunStatus(row["status"]), fence=row["fence"], error=row["error"])
+
+
+async def state_later(rt: Runtime, run_id: str) -> RunState | None:
+    """The same on the event loop, where many ask at once whether theirs go on."""
+    active = await rt.states.active(run_id)
+    return active or await asyncio.to_thread(state, rt, run_id)
 
 
 def final_values(rt: Runtime, run_id: str, thread_id: str) -> bytes:

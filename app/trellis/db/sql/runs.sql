@@ -92,6 +92,12 @@ SELECT status, error, fence, thread_id::text
   FROM run
  WHERE run_id = %(run_id)s::uuid
 
+-- name: active
+SELECT run_id::text, status, fence
+  FROM run
+ WHERE run_id = ANY(%(run_ids)s::uuid[])
+   AND status IN ('pending', 'running')
+
 -- name: foremost
 -- Where priorities decide: the runs that are to be claimed instead of the hinted ones, heads of idle threads, in the
 -- order of their ranks. A hint then says that a run waits, not which one. Locks their threads, so that two processes do
