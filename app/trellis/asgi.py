@@ -235,6 +235,8 @@ def serve(settings: Settings) -> None:
     # What has been imported stays: collections need not look at it again and again.
     gc.collect()
     gc.freeze()
+    # Thousands of streams are many objects, and requests beside them wait for every look at all of them.
+    gc.set_threshold(20_000, 50, 100)
     # Asked again while it starts or ends, it still ends well: uvicorn gives the signals back before the process is gone.
     signal.signal(signal.SIGTERM, _leave)
     _Server(config, rt, ready=lambda port: _announce(settings.host, port)).run()
