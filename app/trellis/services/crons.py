@@ -138,7 +138,8 @@ def patch(
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )
-        values = _values(new, cron_id=cron_id, assistant_id=before["assistant_id"])
+        with _encryption_of(before):
+            values = _values(new, cron_id=cron_id, assistant_id=before["assistant_id"])
         return rows.update(tx, tenant_id, {**values, "next_run_at": due})
 
 
