@@ -52,9 +52,11 @@ def changed(before: Mapping[str, Any], changes: Mapping[str, Any]) -> NewCron:
     """
     What a cron becomes; metadata is merged.
 
-    :raises Invalid: a value is wrong, or not supported yet.
+    :raises Invalid: a value is wrong, not supported yet, or makes no sense for the cron of a thread.
     :raises BadRequest: values contradict each other.
     """
+    if before["thread_id"] and changes.get("on_run_completed") is not None:
+        raise Invalid("The cron of a thread has no on_run_completed: its runs keep their thread.")
     metadata = {**before["metadata"], **(changes.get("metadata") or {})}
     payload = {**before["payload"], **changes}
     return _new_cron(payload, before["thread_id"], metadata=body.metadata(metadata))

@@ -212,3 +212,8 @@ def stamp(tx: Tx, cron_id: str, run_id: str, *, tick: datetime | None) -> None:
 def advance(tx: Tx, cron_id: str, *, to: datetime | None, error: str | None) -> None:
     """Set the next tick of a cron that was taken; None: it never comes again."""
     _change(tx, "advance", cron_id=cron_id, next_run_at=to, error=error)
+
+
+def postpone(tx: Tx, cron_id: str, *, updated_at: datetime, error: str) -> None:
+    """Look at a cron again later; its tick stays due. Nothing happens to one that was changed since `updated_at`."""
+    _change(tx, "postpone", cron_id=cron_id, updated_at=updated_at, error=error)

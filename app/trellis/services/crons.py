@@ -138,7 +138,8 @@ def patch(
         due = changed_tick(
             new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
         )
-        values = _values(new, cron_id=cron_id, assistant_id=before["assistant_id"])
+        with _encryption_of(before):
+            values = _values(new, cron_id=cron_id, assistant_id=before["assistant_id"])
         return rows.update(tx, tenant_id, {**values, "next_run_at": due})
 
 
@@ -252,10 +253,10 @@ def fire(rt: Runtime, *, limit: int = 100) -> int:
     """
     with rt.autocommit.connect() as tx:
         found = rows.due(tx, limit=limit)
-    return sum(_fire(rt, row["cron_id"], row["thread_id"]) for row in found)
+    return sum(_fire(rt, **row) for row in found)
 
 
-def _fire(rt: Runtime, cron_id: str, thread_id: str | None) -> bool:
+def _fire(rt: Runtime, *, cron_id: str, thread_id: str | None, updated_at: datetime) -> bool:
     """Run and next tick in one transaction. What goes wrong with one cron does not concern the others."""
     try:
         with rt.autocommit.connect() as tx:
@@ -270,7 +271,10 @@ def _fire(rt: Runtime, cron_id: str, thread_id: str | None) -> bool:
             made, error = _fired(tx, row, ready)
             rows.advance(tx, cron_id, to=next_tick(_timing(row), now), error=error)
     except Exception as failure:
-        log().warning(CRON_FAILED, cron_id=cron_id, error=str(failure).split("\n")[0])
+        error = _reason(cron_id, failure)
+        if not (is_unavailable(failure) or is_conflict(failure)):
+            with rt.autocommit.connect() as tx:
+                rows.postpone(tx, cron_id, updated_at=updated_at, error=error)
         return False
     if made is not None:
         runs.tell(rt, *made)
@@ -307,6 +311,11 @@ def _tried(cron_id: str, step: Callable[[], T]) -> tuple[T | None, str | None]:
     except Exception as error:
         if is_unavailable(error) or is_conflict(error) or isinstance(error, KeyMissing):
             raise
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:1000]
-        log().warning(CRON_FAILED, cron_id=cron_id, error=reason)
-        return None, reason.replace("\0", "\ufffd")
+        return None, _reason(cron_id, error)
+
+
+def _reason(cron_id: str, error: Exception) -> str:
+    """Why a tick came to nothing: logged, and as a text that Postgres takes."""
+    reason = f"{type(error).__name__}: {error}".split("\n")[0][:1000]
+    log().warning(CRON_FAILED, cron_id=cron_id, error=reason)
+    return reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -246,6 +246,18 @@ def test_patch__refused(client: FlaskClient, changes: Any, status: int, says: st
     assert client.get(path).get_json() == cron
 
 
+def test_patch__of_a_thread_refuses_on_run_completed(client: FlaskClient, thread_id: str) -> None:
+    cron = make(client, f"/threads/{thread_id}/runs/crons")
+    path = f"/runs/crons/{cron['cron_id']}"
+
+    refused = client.patch(path, json={"on_run_completed": "delete", "enabled": False})
+
+    assert refused.status_code == 422
+    assert "has no on_run_completed" in refused.get_json()["detail"]
+    assert client.get(path).get_json() == cron
+    assert client.patch(path, json={"on_run_completed": None}).status_code == 200
+
+
 def test_unknown(client: FlaskClient) -> None:
     cron_id = new_id()
     path = f"/runs/crons/{cron_id}"

@@ -103,6 +103,20 @@ def test_run__keeps_its_context_to_itself(client: FlaskClient, sql: Sql) -> None
     assert '"team":"red"' in sql("SELECT kwargs::text FROM run").replace(" ", "")
 
 
+def test_cron__keeps_the_context_of_its_maker(client: FlaskClient, sql: Sql) -> None:
+    body = {"assistant_id": "echo", "schedule": "0 0 1 1 *"}
+    cron = client.post("/runs/crons", json=body, headers=told("red")).get_json()
+    path = f"/runs/crons/{cron['cron_id']}"
+
+    changed = client.patch(path, json={"input": {"value": "b"}}, headers=told("blue"))
+
+    assert changed.status_code == 200
+    assert client.post(f"{path}/run").get_json()["kwargs"]["input"] == {"value": "b"}
+    stored = sql("SELECT kwargs::text FROM run").replace(" ", "")
+    assert '"team":"red"' in stored
+    assert '"team":"blue"' not in stored
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [

@@ -296,6 +296,39 @@ def test_fire__a_broken_one_does_not_stop_the_others(
     assert shown.endswith("01-02T00:00:00+00:00")
 
 
+#: What can be neither fired nor passed over, and how it is mended.
+STUCK = {
+    "time zone": ("timezone = 'Gone/Zone'", "Invalid: ", "timezone = NULL"),
+    "handler": (
+        "run = jsonb_set(run::jsonb, '{$hooked}', '\"x\"')::json",
+        "KeyMissing: ",
+        "run = (run::jsonb - '$hooked')::json",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", sorted(STUCK))
+def test_fire__a_stuck_one_gets_out_of_the_way_and_loses_no_tick(
+    rt: Runtime, client: FlaskClient, make: Make, due: Any, ticks: Any, sql: Any, how: str
+) -> None:
+    stuck, other = make(), make()
+    tick = due(stuck, minutes=2)
+    due(other)
+    breaks, error, mends = STUCK[how]
+    of_it = "WHERE cron_id = CAST(:c AS uuid)"
+    sql(f"UPDATE cron SET {breaks} {of_it} RETURNING 1", c=stuck)
+
+    assert [crons.fire(rt, limit=1) for _ in range(2)] == [0, 1]
+
+    assert (ticks(stuck), ticks(other)) == (0, 1)
+    assert sql(f"SELECT next_run_at::text FROM cron {of_it}", c=stuck) == tick
+    assert sql(f"SELECT last_error FROM cron {of_it}", c=stuck).startswith(error)
+    sql(f"UPDATE cron SET look_at = clock_timestamp(), {mends} {of_it} RETURNING 1", c=stuck)
+    assert crons.fire(rt) == 1
+    assert sql(f"SELECT cron_tick::text FROM run {of_it}", c=stuck) == tick
+    assert sql(f"SELECT last_error IS NULL AND look_at IS NULL FROM cron {of_it}", c=stuck)
+
+
 def test_fire__its_assistant_is_deleted(make: Make, sql: Any) -> None:
     make(assistant_id="hitl")
 
@@ -312,11 +345,12 @@ def test_fire__dies_before_the_commit(
     due(cron_id)
 
     def die(*_: Any, **__: Any) -> None:
-        raise OSError("killed")
+        raise SystemExit("killed")
 
     with monkeypatch.context() as dying:
         dying.setattr(rows, "advance", die)
-        assert crons.fire(rt) == 0
+        with pytest.raises(SystemExit):
+            crons.fire(rt)
     assert (ticks(cron_id), rt.redis.llen("runs")) == (0, 0)
 
     assert crons.fire(rt) == 1

@@ -56,6 +56,7 @@ UPDATE cron
        payload = %(payload)s::json,
        run = %(run)s::json,
        last_error = NULL,
+       look_at = NULL,
        updated_at = clock_timestamp()
  WHERE cron_id = %(cron_id)s::uuid
    AND tenant_id = %(tenant_id)s
@@ -71,11 +72,12 @@ DELETE FROM cron
 -- name: due
 -- The clock is read once, in a subquery: the condition then is one of the index, and crons that are not due cost
 -- nothing.
-SELECT cron_id::text, thread_id::text
+SELECT cron_id::text, thread_id::text, updated_at
   FROM cron
  WHERE enabled
    AND (end_time IS NULL OR next_run_at <= end_time)
    AND next_run_at <= (SELECT clock_timestamp())
+   AND (look_at IS NULL OR look_at <= (SELECT clock_timestamp()))
  ORDER BY next_run_at
  LIMIT %(limit)s
 
@@ -94,6 +96,7 @@ SELECT cron_id::text, tenant_id, thread_id::text, schedule, timezone, end_time, 
    AND enabled
    AND (end_time IS NULL OR next_run_at <= end_time)
    AND next_run_at <= clock_timestamp()
+   AND (look_at IS NULL OR look_at <= clock_timestamp())
 
 -- name: take
 -- Re-checked under the lock: of two that found it due, the second finds it fired (race 32), and neither fires what
@@ -116,5 +119,20 @@ UPDATE run
 -- name: advance
 UPDATE cron
    SET next_run_at = %(next_run_at)s::timestamptz,
-       last_error = %(error)s
+       last_error = %(error)s,
+       look_at = NULL
  WHERE cron_id = %(cron_id)s::uuid
+
+-- name: postpone
+-- The later the tick is already, the longer: at once after a mishap, and out of the way of others if it stays so. Not
+-- of one that somebody is at, or has fired or changed meanwhile.
+UPDATE cron
+   SET last_error = %(error)s,
+       look_at = clock_timestamp()
+                 + least(greatest(clock_timestamp() - next_run_at, interval '1 second'), interval '1 minute')
+ WHERE cron_id = (SELECT cron_id
+                    FROM cron
+                   WHERE cron_id = %(cron_id)s::uuid
+                     AND next_run_at <= clock_timestamp()
+                     AND updated_at = %(updated_at)s::timestamptz
+                     FOR UPDATE SKIP LOCKED)
