@@ -26,6 +26,7 @@ class States:
         self._look = look
         self._asked: dict[str, asyncio.Future[RunState | None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._free_at = 0.0
 
     async def active(self, run_id: str) -> RunState | None:
         """
@@ -41,7 +42,9 @@ class States:
         return await asyncio.shield(answer)
 
     async def _answer(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._asked:
+            await asyncio.sleep(self._free_at - loop.time())
             ids = list(self._asked)[:_AT_ONCE]
             answers = {run_id: self._asked.pop(run_id) for run_id in ids}
             try:
@@ -52,4 +55,4 @@ class States:
             else:
                 for run_id, answer in answers.items():
                     answer.set_result(found.get(run_id))
-            await asyncio.sleep(_PAUSE_SECONDS)
+            self._free_at = loop.time() + _PAUSE_SECONDS

@@ -200,8 +200,8 @@ def follow_to_the_end(response: Any, worker: Worker, claim: Claim) -> bytes:
     reading = Thread(target=lambda: read.extend(response.iter_encoded()))
     reading.start()
     wait_until(lambda: bool(worker.rt.reader and worker.rt.reader.followers))
-    # A beat has passed: the reader stands at the end of what was there.
-    wait_until(lambda: bool(read))
+    # It has read to the end of what was there.
+    wait_until(lambda: worker.rt.reader is not None and worker.rt.reader.behind == 0)
     worker.send(claim, "values", {"n": 2})
     worker.send(claim, "custom", {"tick": 1})
     worker.send(claim, "messages/partial|child:1", [1])
