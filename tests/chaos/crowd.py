@@ -29,14 +29,14 @@ def crowd(field: Field, report: Report, *, kind: str, seed: int, runs: int) -> I
     over = threading.Event()
     talking, filling = _start(field, threads, seed=seed, runs=runs, over=over)
     try:
-        yield
-    finally:
-        over.set()
-    try:
+        try:
+            yield
+        finally:
+            over.set()
         answers = [answer for talk in talking for answer in talk.result()]
         left = filling.result()
     except BaseException:
-        print(*(f"{it.name}\n{it.said()}" for it in field.webs), sep="\n")
+        print(*(f"{it.name}: {it.popen.poll()}\n{it.said()}" for it in field.webs), sep="\n")
         raise
     _count(field, report, kind, [*(it.run_id for it in answers + field.answers), *left])
     for n, thread_id in enumerate(threads):

@@ -1,9 +1,11 @@
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from trellis.dev.process import any_port, free_port, is_free, poll_until
+from trellis.dev.process import any_port, free_port, is_free, kill_session, poll_until, spawn
 from trellis.processes import describe_exit
 
 
@@ -36,6 +38,32 @@ def test_free_port__there_is_none(taken: int) -> None:
 
 def test_poll_until__the_answer_stays_no() -> None:
     assert not poll_until(lambda: False, seconds=0.02)
+
+
+def start(script: str, *, output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    return spawn(["sh", "-c", script], dies_with=signal.SIGKILL, output=output)
+
+
+def test_kill_session__what_it_started_too() -> None:
+    leader = start("sleep 600 &", output=subprocess.PIPE)
+    leader.wait()
+
+    kill_session(leader)
+
+    # Whoever writes there is gone.
+    leader.communicate(timeout=10)
+
+
+def test_kill_session__its_number_is_another_process_now() -> None:
+    bystander = start("sleep 600")
+    gone = start("exit")
+    gone.wait()
+    gone.pid = bystander.pid
+
+    kill_session(gone)
+
+    bystander.terminate()
+    assert bystander.wait() == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
