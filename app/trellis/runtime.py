@@ -121,7 +121,7 @@ class Runtime:
         if self.loop is None:
             work.close()
             raise Unavailable("The server is starting. Try again.")
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        future = asyncio.run_coroutine_threadsafe(_staying(work), self.loop)
         try:
             return future.result(_PATIENCE_SECONDS)
         except TimeoutError:
@@ -219,3 +219,11 @@ def build(settings: Settings, *, access: Access | None = None) -> Runtime:
         presence=Presence(engine),
         contents=contents,
     )
+
+
+async def _staying(work: Coroutine[Any, Any, T]) -> T:
+    """The work, whose `sys.exit()` would end the loop, and the process with it."""
+    try:
+        return await work
+    except SystemExit as error:
+        raise RuntimeError(f"The code of this server called sys.exit({error.code!r})") from error

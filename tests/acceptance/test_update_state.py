@@ -118,6 +118,8 @@ def test_update__that_the_graph_could_not_go_on_from(client: Any, thread_id: str
 
     with pytest.raises(BadRequestError, match="ValidationError"):
         client.threads.update_state(thread_id, {"count": "many"}, as_node="add")
+    with pytest.raises(BadRequestError, match="SystemExit: -1"):
+        client.threads.update_state(thread_id, {"count": -1}, as_node="add")
 
     assert client.threads.get_state(thread_id) == before
 

@@ -127,11 +127,14 @@ class _Session:
             case "subscription.unsubscribe":
                 await self._unsubscribe(command)
             case _:
-                await self._pass_on(frame)
+                await self._pass_on(command, frame)
 
-    async def _pass_on(self, frame: bytes) -> None:
+    async def _pass_on(self, command: Mapping[str, Any], frame: bytes) -> None:
         response = await self._ask(f"{self._path}/commands", frame)
-        told = orjson.loads(response.get_data())
+        told = response.get_json(silent=True)
+        if not isinstance(told, dict) or "type" not in told:
+            # Not by the route: it is switched off, or what stands before it has refused.
+            told = _error(command["id"], _code(response.status_code), _detail(response))
         # What a command says itself is as of before it: of its run, events may have been sent since.
         await (self._say(told) if "meta" in told else self._answer(told))
 

@@ -78,7 +78,7 @@ class Custom:
         try:
             return Principal(user=_user(await self._call(authenticator, given)))
         # The edge to the user's code: whatever it stumbles over, the request is not let in.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _refusal(error, "Unauthorized", status=401) from error
 
     async def _call(self, authenticator: Callable[..., Any], given: Mapping[str, Any]) -> Any:
@@ -115,7 +115,7 @@ class Custom:
             if isinstance(answer, Mapping):
                 return condition_of(answer)
         # Likewise: a handler that fails has allowed nothing.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _refusal(error, "Forbidden", status=403) from error
         if answer is None or answer is True:
             return None
@@ -130,7 +130,7 @@ class Custom:
         return self._auth._global_handlers[-1] if self._auth._global_handlers else None
 
 
-def _refusal(error: Exception, detail: str, *, status: int) -> Denied:
+def _refusal(error: BaseException, detail: str, *, status: int) -> Denied:
     """What the client is told: what an HTTPException says, be it the SDK's or Starlette's; else not why."""
     code = getattr(error, "status_code", None)
     if isinstance(code, int) and 400 <= code <= 599:

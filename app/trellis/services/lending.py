@@ -88,14 +88,14 @@ async def _used(graph_id: str, use: Use[T], graph: Graph) -> T:
     try:
         return await use(graph)
     # The edge to the user's reducers, validators and conditional edges: what they refuse, the client is told.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, TrellisError) or is_of_database(error):
             raise
         log().warning(STATE_REFUSED, graph=graph_id, exc_info=error)
         raise BadRequest(_reason(error)) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     from langgraph.errors import InvalidUpdateError
 
     told = describe(error)

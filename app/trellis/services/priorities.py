@@ -65,8 +65,10 @@ async def _ask(rt: Runtime, context: PriorityContext | None) -> int | None:
     if context is None or rt.priority is None:
         return None
     try:
-        return priority_of(await asyncio.wait_for(rt.priority(context), _PATIENCE_SECONDS))
+        # Not in a task of its own, in which sys.exit() would end the loop.
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return priority_of(await rt.priority(context))
     # The edge to the operator's code: a run waits its turn without it rather than being refused.
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
         log().warning(PRIORITY_FAILED, error=f"{type(error).__name__}: {error}")
         return None

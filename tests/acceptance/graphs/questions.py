@@ -5,7 +5,7 @@ from typing import Annotated, TypedDict
 
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from steps import note, passage
 
 
@@ -78,9 +78,16 @@ nested_question = (
 
 
 class Checked(BaseModel):
-    """A state that refuses what is no number."""
+    """A state that refuses what is no number, and leaves over one that is negative."""
 
     count: int = 0
+
+    @field_validator("count")
+    @classmethod
+    def leave(cls, count: int) -> int:
+        if count < 0:
+            raise SystemExit(count)
+        return count
 
 
 def add(state: Checked):

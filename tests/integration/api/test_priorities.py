@@ -88,8 +88,8 @@ def test_same_request_again(client: FlaskClient, hook: Hook, sql: Sql) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [ValueError("no"), asyncio.CancelledError("no"), {"priority": 6}, {"prio": 1}],
-    ids=["raises", "cancelled", "number", "key"],
+    [ValueError("no"), SystemExit(3), asyncio.CancelledError("no"), {"priority": 6}, {"prio": 1}],
+    ids=["raises", "exits", "cancelled", "number", "key"],
 )
 def test_hook_that_fails(client: FlaskClient, hook: Hook, sql: Sql, answer: Any) -> None:
     """The run waits its turn without a priority, and the next one asks again."""

@@ -68,6 +68,8 @@ def played(streams: Sequence[Sequence[Timed]], said: Sequence[Timed]) -> list[tu
         await asyncio.sleep(1000)
 
     async def ask(path: str, body: bytes) -> Response:
+        if path.endswith("/commands"):
+            return Response('{"detail": "Not Found"}', 404, mimetype="application/json")
         channel = json.loads(body)["channels"][0]
         return Response(AsyncBody(chunks(streams[int(channel)] if channel.isdigit() else [])))
 
@@ -92,6 +94,11 @@ def played(streams: Sequence[Sequence[Timed]], said: Sequence[Timed]) -> list[tu
 
 
 PAST = [(0.0, event(BEGIN)), (0.0, event(END)), (0.0, LIVE)]
+
+
+def test_command__of_a_route_that_is_switched_off() -> None:
+    """The client finds the answer by the command's id."""
+    assert played([], [(0.0, b'{"id": 7, "method": "run.start"}')]) == [(0.0, 7)]
 
 
 def test_end__waits_for_company() -> None:

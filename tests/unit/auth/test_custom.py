@@ -194,6 +194,20 @@ def test_authenticate__what_may_not(made: Any) -> None:
         authenticate(found)
 
 
+def test_code_that_leaves() -> None:
+    """`sys.exit()` would end the web's loop."""
+    auth = Auth()
+
+    @auth.on
+    async def leaves(ctx: Any = None, value: Any = None) -> Any:
+        raise SystemExit(3)
+
+    with pytest.raises(Denied, match="Unauthorized"):
+        authenticate(leaves)
+    with pytest.raises(Denied, match="Forbidden"):
+        decide(auth, "threads", "read")
+
+
 def test_authenticate__exception_of_starlette() -> None:
     from starlette.exceptions import HTTPException
 
