@@ -320,6 +320,30 @@ def _compose(
     """The run as it will be stored: assistant, thread (None: stateless) and request merged, our own keys added."""
     run_id = new_id()
     metadata = _metadata(new, assistant, thread_metadata)
+    config = _config(new, assistant, metadata, run_id=run_id, thread_id=thread_id)
+    kwargs = _kwargs(new, assistant, config, temporary=temporary)
+    return {
+        "run_id": run_id,
+        "thread_id": thread_id,
+        "assistant_id": assistant["assistant_id"],
+        "graph_id": assistant["graph_id"],
+        "metadata": metadata,
+        "kwargs": kwargs,
+        "multitask_strategy": new.multitask_strategy,
+        "after_seconds": new.after_seconds,
+        "priority": new.priority,
+        "timeout_seconds": rt.settings.run_timeout_seconds,
+        "max_crashes": 1 + rt.settings.max_retries,
+        "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
+        "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
+        "thread_config": _thread_config(assistant, config),
+    }
+
+
+def _config(
+    new: NewRun, assistant: RunRow, metadata: Mapping[str, Any], *, run_id: str, thread_id: str
+) -> dict[str, Any]:
+    """The config of the run: the assistant's, the request's, and what the server adds."""
     config = merge_config(
         assistant["config"],
         mirrored(new.config, new.context),
@@ -342,23 +366,7 @@ def _compose(
         **new.config.get("metadata", {}),
         **metadata,
     }
-    kwargs = _kwargs(new, assistant, config, temporary=temporary)
-    return {
-        "run_id": run_id,
-        "thread_id": thread_id,
-        "assistant_id": assistant["assistant_id"],
-        "graph_id": assistant["graph_id"],
-        "metadata": metadata,
-        "kwargs": kwargs,
-        "multitask_strategy": new.multitask_strategy,
-        "after_seconds": new.after_seconds,
-        "priority": new.priority,
-        "timeout_seconds": rt.settings.run_timeout_seconds,
-        "max_crashes": 1 + rt.settings.max_retries,
-        "webhook": None if rt.manifest.webhooks.disabled else new.webhook,
-        "thread_metadata": {**_stamp(assistant), **new.thread_metadata},
-        "thread_config": _thread_config(assistant, config),
-    }
+    return config
 
 
 def _metadata(
