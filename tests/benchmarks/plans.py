@@ -181,7 +181,7 @@ def cases(count: int) -> list[Case]:
     return [
         Case("threads: search, newest", search()),
         Case("threads: search, last changed", search(sort_by="updated_at")),
-        Case("threads: search, 10 000 pages on", search(offset=10_000)),
+        Case("threads: search, 10 000 threads on", search(offset=10_000)),
         Case("threads: search by metadata of few", search(metadata=user)),
         Case("threads: search by metadata of all", search(metadata={"graph_id": "agent"})),
         Case("threads: search by status", search(status="interrupted")),
