@@ -126,6 +126,8 @@ class System:
 
     def start_web(self, **env: str) -> Process:
         web = self.start("web", **env)
+        # By its own word: what answers on the port may be another test's, whose port was free as well.
+        web.wait_until_says("Trellis listens on")
         web.wait_until(self.is_up, what="answering")
         return web
 
