@@ -104,6 +104,10 @@ def _on_a_loop(function: Callable[[list[str]], Awaitable[Any]]) -> Callable[[lis
     threading.Thread(target=loop.run_forever, name="embed", daemon=True).start()
 
     async def awaited(texts: list[str]) -> Any:
-        return await asyncio.wait_for(function(texts), _PATIENCE_SECONDS)
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await function(texts)
+        except SystemExit as error:
+            raise RuntimeError("it called sys.exit()") from error  # which would end the loop
 
     return lambda texts: asyncio.run_coroutine_threadsafe(awaited(texts), loop).result()

@@ -36,7 +36,8 @@ class OwnStore(BaseStore):
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         try:
-            return await asyncio.wait_for(self._store.abatch(ops), _PATIENCE_SECONDS)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                return await self._store.abatch(ops)
         # The edge to the operator's code.
         except Exception as error:
             raise _told(error) from error

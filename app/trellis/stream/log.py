@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis import Redis as SyncRedis
@@ -185,7 +185,8 @@ def options(timeout_seconds: float) -> dict[str, Any]:
     return {
         # RESP3 costs a HELLO per connection, and some managed servers refuse it.
         "protocol": 2,
-        "socket_timeout": timeout_seconds,
+        # Ours is around the whole exchange. With redis-py's, a cancellation is lost now and then before Python 3.12.
+        "socket_timeout": None,
         "socket_connect_timeout": timeout_seconds,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
@@ -238,8 +239,9 @@ async def _answer(connection: AbstractConnection) -> Any:
 
 
 async def execute(redis: Redis, *command: str | bytes | int) -> Any:
-    """Send a command, and return the answer as it came."""
-    return await redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
+    """Send a command by a client of `connect`, and return the answer as it came, in the time that it has."""
+    async with asyncio.timeout(cast(BlockingConnectionPool, redis.connection_pool).timeout):
+        return await redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's
 
 
 def _raw(response: Any, **_: Any) -> Any:

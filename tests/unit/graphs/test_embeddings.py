@@ -36,6 +36,13 @@ async def embed(texts):
     return [[float(len(loops)), 1.0] for _ in texts]
 """
 
+LEAVING = """
+async def embed(texts):
+    if texts == ["leave"]:
+        raise SystemExit(3)
+    return [[1.0, 0.0] for _ in texts]
+"""
+
 
 @pytest.fixture
 def load(write: Write) -> Callable[..., Any]:
@@ -73,6 +80,15 @@ def test_load__an_object(load: Callable[..., Any]) -> None:
 
     assert index.embeddings.embed_documents(["a"]) == [[1.0, 0.0]]
     assert index.embeddings.embed_query("ab") == [0.0, 2.0]
+
+
+def test_load__an_async_function_that_leaves(load: Callable[..., Any]) -> None:
+    """Its loop goes on for the next one."""
+    index = load({"meaning.py": LEAVING}, "./meaning.py:embed")
+
+    with pytest.raises(RuntimeError, match=r"sys\.exit"):
+        index.embeddings.embed_query("leave")
+    assert index.embeddings.embed_query("stay") == [1.0, 0.0]
 
 
 def test_load__an_async_function_always_runs_on_the_same_loop(load: Callable[..., Any]) -> None:

@@ -178,7 +178,8 @@ class Contents:
 async def in_time(work: Coroutine[Any, Any, T]) -> T:
     """What somebody waits for who has no lease to keep. :raises CheckpointerFailed: it took too long."""
     try:
-        return await asyncio.wait_for(work, PATIENCE_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await work
     except TimeoutError:
         raise CheckpointerFailed(f"took longer than {PATIENCE_SECONDS:.0f} s") from None
 
