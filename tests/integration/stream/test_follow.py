@@ -235,14 +235,19 @@ async def test_batches__what_is_not_shown_puts_no_beat_off(
 async def test_follow__asks_postgres_only_after_a_silence(
     writer: EventWriter, reader: Reader, running: Run
 ) -> None:
+    loop = asyncio.get_running_loop()
     following = asyncio.create_task(collect(reader, running))
+    silences, last = 0, loop.time()
     for n in range(8):
         writer.send(claim(), "custom", b"%d" % n)
         await asyncio.sleep(QUICK.beat_seconds / 4)
+        # None, unless the machine is busy.
+        silences += loop.time() - last > QUICK.beat_seconds / 2
+        last = loop.time()
     writer.end(claim(), "success", None)
     await following
 
-    assert running.asked == 0
+    assert running.asked <= silences
 
 
 async def test_follow__a_database_that_is_down_is_asked_again(reader: Reader) -> None:
