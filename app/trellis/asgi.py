@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -213,6 +214,8 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
+    # A crash of a C extension says where it was.
+    faulthandler.enable()
     loopback.announce()
     telemetry.configure(settings)
     rt = runtime.build(settings)

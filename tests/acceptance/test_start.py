@@ -1,6 +1,7 @@
 """How processes start: the web quickly and without the user's world; all of them say what is missing."""
 
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_two_webs__tell_the_same(server: System, other: System) -> None:
 
     assert server.get(f"/threads/{thread_id}")["values"] == values
     other.stop()
+
+
+def test_web__says_where_it_crashed(other: System) -> None:
+    web = other.start_web()
+
+    web.popen.send_signal(signal.SIGSEGV)
+
+    assert web.ends() == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in web.said()
+    assert "asgi.py" in web.said()
 
 
 def test_start__names_the_variable_that_is_wrong(other: System) -> None:

@@ -50,7 +50,7 @@ def kill_a_child(
     until_durable(crew, held.thread_id)
     assert psutil.Process(worker.popen.pid).memory_info().rss < PARENT_BYTES
 
-    os.kill(holder(crew, held.thread_id), signal.SIGKILL)
+    os.kill(holder(crew, held.thread_id), signal.SIGSEGV)
     killed_at = time.monotonic()
     held.course.wait_until_notes(">two", times=2)
     record_property("seconds", round(time.monotonic() - killed_at, 2))
@@ -62,6 +62,7 @@ def kill_a_child(
     assert crashes(crew, held.thread_id) == 1
     wait_for(lambda: len(children(worker)) == processes, what="the replacement")
     assert "worker.died" in worker.said()
+    assert "Fatal Python error: Segmentation fault" in worker.said()
 
 
 def ask_a_child_to_leave(

@@ -5,6 +5,7 @@ Started by its parent with a token and a line to it.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import signal
@@ -58,6 +59,8 @@ _OVERDUE_SECONDS = 4.0
 
 def main(token: str, descriptor: int, ward: Ward) -> int:
     """Run until SIGTERM. Exit code 0 after a drain, 2 when the process cannot start."""
+    # A crash of a C extension says where it was.
+    faulthandler.enable()
     line = Channel(descriptor)
     try:
         settings = load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import uuid
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -34,6 +35,9 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _FRACTION = re.compile(r"^Expected `int[^,]*, got `float` - at `\$((?:\.\w+|\[\d+\])+)`$")
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 _AT = re.compile(r" - at `\$\.(\w+)(?:\[\d+\])?`$")
+#: The types that have been used.
+_known = set[Any]()
+_getting_to_know = threading.Lock()
 
 
 def json_body(into: type[T]) -> T:
@@ -80,12 +84,25 @@ def shape(given: Any, into: type[T]) -> T:
 
     :raises Invalid: names the field and what it takes.
     """
+    if into not in _known:
+        _get_to_know(into)
     try:
         return msgspec.convert(given, into)
     except msgspec.ValidationError as error:
         if _is_made_whole(given, str(error)):
             return shape(given, into)
         raise Invalid(_mismatch(str(error), into)) from None
+
+
+def _get_to_know(kind: Any) -> None:
+    """
+    Have msgspec work out a type before it is used.
+
+    It does so at the first use, and another thread's first use meanwhile ends the process with SIGSEGV (0.22.0).
+    """
+    with _getting_to_know:
+        msgspec.json.Decoder(kind)
+        _known.add(kind)
 
 
 def identifier(text: str, what: Kind) -> str:

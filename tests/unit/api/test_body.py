@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -152,3 +154,29 @@ def test_shape__an_integer_deep_inside() -> None:
 def test_shape__what_is_no_integer_in_any_spelling(value: float) -> None:
     with pytest.raises(Invalid, match=r"\$\.limit"):
         body.shape({"limit": value}, ThreadSearch)
+
+
+FIRST_USE = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from msgspec import defstruct
+from trellis.api.body import shape
+
+sys.setswitchinterval(1e-6)
+everybody = Barrier(16)
+
+def use(kind):
+    everybody.wait()
+    return shape({"inner": {"a": 1}}, kind).inner.a
+
+with ThreadPoolExecutor(16) as threads:
+    for n in range(100):
+        inner = defstruct(f"Inner{n}", [(name, "int | None", None) for name in "abcdefgh"])
+        kind = defstruct(f"Outer{n}", [("inner", inner), ("other", "list[int] | None", None)])
+        assert set(threads.map(use, [kind] * 16)) == {1}
+"""
+
+
+def test_shape__first_used_by_many_threads_at_once() -> None:
+    assert subprocess.run([sys.executable, "-c", FIRST_USE], check=False).returncode == 0
