@@ -29,7 +29,7 @@ PREFIX = "trellis-tests-"
 IN_USE = "in-use"
 
 #: Every Redis has this many databases unless told otherwise; ours has more.
-USUAL_REDIS_DATABASES = 16
+USUAL_REDIS_DATABASES, REDIS_DATABASES = 16, 1024
 
 
 @pytest.fixture(scope="session")
@@ -130,25 +130,32 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def new_redis(request: pytest.FixtureRequest) -> Callable[[], str]:
+def used_redis() -> deque[str]:
+    """What tests have left."""
+    return deque()
+
+
+@pytest.fixture(scope="session")
+def new_redis(request: pytest.FixtureRequest, used_redis: deque[str]) -> Callable[[], str]:
     """Call it for the URL of an empty Redis database; for fixtures of any scope."""
     given = os.environ.get("TRELLIS_TEST_REDIS_URL")
-    if given is None:
-        server: Server = request.getfixturevalue("valkey")
-        numbers = itertools.count(1)
-        return lambda: with_path(server.url, str(next(numbers)))
-    cycle = itertools.cycle(range(1, USUAL_REDIS_DATABASES))
+    url = given or request.getfixturevalue("valkey").url
+    fresh = iter(range(1, USUAL_REDIS_DATABASES if given else REDIS_DATABASES))
 
     def empty() -> str:
-        url = with_path(given, str(next(cycle)))
-        with redis.Redis.from_url(url) as client:
-            client.flushdb()
-        return url
+        number = next(fresh, None)
+        found = used_redis.popleft() if number is None else with_path(url, str(number))
+        if given or number is None:
+            with redis.Redis.from_url(found) as client:
+                client.flushdb()
+        return found
 
     return empty
 
 
 @pytest.fixture
-def redis_url(new_redis: Callable[[], str]) -> str:
+def redis_url(new_redis: Callable[[], str], used_redis: deque[str]) -> Iterator[str]:
     """An empty Redis database of this test's own."""
-    return new_redis()
+    url = new_redis()
+    yield url
+    used_redis.append(url)
