@@ -86,7 +86,8 @@ class Runtime:
     waiting: threading.BoundedSemaphore = field(init=False)
     _registry: Registry | None = None
     _index: Index | None = None
-    _index_lock: threading.Lock = field(default_factory=threading.Lock)
+    #: Around what is made at its first use, which several requests may be.
+    _making: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         # The rest of the threads is for requests that need not wait.
@@ -101,11 +102,15 @@ class Runtime:
     def registry(self) -> Registry:
         """The user's graphs. Importing langgraph takes seconds, so it is put off until a request needs it."""
         if self._registry is None:
-            from trellis.graphs.registry import Registry
-
-            self.before_user_code()
-            self._registry = Registry(self.manifest)
+            with self._making:
+                self._registry = self._registry or self._new_registry()
         return self._registry
+
+    def _new_registry(self) -> Registry:
+        from trellis.graphs.registry import Registry
+
+        self.before_user_code()
+        return Registry(self.manifest)
 
     def on_loop(
         self,
@@ -168,7 +173,7 @@ class Runtime:
         """
         if self.manifest.store.index is None:
             return None
-        with self._index_lock:
+        with self._making:
             if self._index is None:
                 from trellis.graphs import embeddings
 
