@@ -19,6 +19,10 @@ TALKERS = 4
 #: Threads that runs share which nobody waits for, so that they queue behind each other.
 THREADS = 12
 
+LEFT = """
+SELECT run_id, thread_id, status, fence, attempt, lease_owner, lease_expires_at - now(), now() - created_at
+  FROM run WHERE status IN ('pending', 'running')
+"""
 ACTIVE = "SELECT count(*) FROM run WHERE status IN ('pending', 'running')"
 
 
@@ -36,7 +40,7 @@ def crowd(field: Field, report: Report, *, kind: str, seed: int, runs: int) -> I
         answers = [answer for talk in talking for answer in talk.result()]
         left = filling.result()
     except BaseException:
-        print(*(f"{it.name}: {it.popen.poll()}\n{it.said()}" for it in field.webs), sep="\n")
+        _tell(field)
         raise
     _count(field, report, kind, [*(it.run_id for it in answers + field.answers), *left])
     for n, thread_id in enumerate(threads):
@@ -45,6 +49,13 @@ def crowd(field: Field, report: Report, *, kind: str, seed: int, runs: int) -> I
     assert max(answer.seconds for answer in answers) < HANG_SECONDS
     report.answered(f"{kind}, whoever asked", max(answer.seconds for answer in answers))
     field.answers.clear()
+
+
+def _tell(field: Field) -> None:
+    """What may say why it failed."""
+    for process in field.webs + field.workers:
+        print(f"--- {process.name}: {process.popen.poll()}\n{process.said()[-20_000:]}")
+    print("--- active", *field.system.rows(LEFT), sep="\n")
 
 
 def _start(
