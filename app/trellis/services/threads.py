@@ -123,12 +123,13 @@ def patch(
     :raises NotFound: there is no such thread.
     :raises Invalid: its metadata would grow too large.
     """
-    with rt.engine.begin() as tx:
+    # One statement changes it: nothing is locked while handlers encrypt, or decrypt what was there.
+    with rt.autocommit.connect() as tx:
+        if metadata and (before := threads.get(tx, tenant_id, thread_id=thread_id)):
+            check_merged({**before["metadata"], **metadata})
         row = threads.patch(tx, tenant_id, thread_id=thread_id, metadata=metadata, ttl=ttl)
-        if row is None:
-            raise NotFound("Not Found")
-        if metadata:
-            check_merged(row["metadata"])
+    if row is None:
+        raise NotFound("Not Found")
     return row
 
 

@@ -92,6 +92,37 @@ def test_state_update(hasty: Runtime, post: Callable[[str, Any], Any], client: F
     assert (state["values"]["value"], state["metadata"]["b"]) == ("rattlesnake", 2)
 
 
+def test_assistant(
+    hasty: Runtime, post: Callable[[str, Any], Any], client: FlaskClient, sql: Sql
+) -> None:
+    made = post(
+        "/assistants", {"graph_id": "echo", "context": {"x": "viper"}, "metadata": {"a": 1}}
+    )
+    path = f"/assistants/{made['assistant_id']}"
+
+    renamed = client.patch(path, json={"name": "n", "metadata": {"b": 2}}, headers=told("blue"))
+    changed = client.patch(path, json={"context": {"x": "rattlesnake"}}, headers=told("red"))
+    restored = post(f"{path}/latest", {"version": 2})
+
+    assert (renamed.status_code, changed.status_code) == (200, 200), renamed.data + changed.data
+    assert renamed.get_json()["context"] == restored["context"] == {"x": "viper"}
+    assert changed.get_json()["context"] == {"x": "rattlesnake"}
+    assert restored["metadata"] == {"a": 1, "b": 2}
+    assert "viper" not in sql("SELECT string_agg(to_jsonb(v)::text, ' ') FROM assistant_version v")
+
+
+def test_thread(
+    hasty: Runtime, post: Callable[[str, Any], Any], client: FlaskClient, sql: Sql
+) -> None:
+    path = f"/threads/{post('/threads', {'metadata': {'a': 'viper'}})['thread_id']}"
+
+    patched = client.patch(path, json={"metadata": {"b": "rattlesnake"}}, headers=told("red"))
+
+    assert patched.status_code == 200, patched.data
+    assert patched.get_json()["metadata"] == {"a": "viper", "b": "rattlesnake"}
+    assert "rattlesnake" not in sql("SELECT metadata::text FROM thread")
+
+
 @pytest.mark.parametrize("on_thread", [False, True])
 def test_cron__fires(
     request: pytest.FixtureRequest, post: Callable[[str, Any], Any], sql: Sql, on_thread: bool
