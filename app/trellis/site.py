@@ -158,26 +158,33 @@ class Site:
         try:
             who, receive = await self._identify(scope, receive)
         except TooLarge:
-            # Our routes say so, in their own words.
-            await self._ours(scope, receive, send)
+            await refuse_body(send, receive, self._rt.settings.max_body_bytes)
             return
-        except TrellisError as error:
-            if self._is_ours(scope):
-                # Below the middleware, if there is one: the answer has our headers.
-                await self._ours({**scope, WHO: error}, receive, send)
-            else:
-                headers = error.headers if isinstance(error, Denied) else {}
-                await _answer(scope, send, error.status, {"detail": error.detail}, headers)
+        except Gone:
+            return
+        if isinstance(who, TrellisError):
+            await self._turn_away(who, scope, receive, send)
             return
         caller.set(who)
         known = {"user": who.user, "auth": who.user.permissions if who.user else []}
         await app({**scope, WHO: who, **known}, receive, send)
+
+    async def _turn_away(
+        self, error: TrellisError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if self._is_ours(scope):
+            # Below the middleware, if there is one: the answer has our headers.
+            await self._ours({**scope, WHO: error}, receive, send)
+        else:
+            headers = error.headers if isinstance(error, Denied) else {}
+            await _answer(scope, send, error.status, {"detail": error.detail}, headers)
 
     def _needs_no_one(self, scope: Scope) -> bool:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         return scope.get("method") == "OPTIONS" or (path or "/") in OPEN
 
     async def _identify(self, scope: Scope, receive: Receive) -> tuple[Any, Receive]:
+        """Who it is, or why nobody is told; and the messages of the request, those read for that included."""
         body: bytes | None = None
 
         async def content() -> bytes:
@@ -195,7 +202,11 @@ class Site:
             return {}
 
         request = Request(scope=scope, body=content, path_params=path_params)
-        who = await self._rt.access.authenticate(request)
+        who: Any
+        try:
+            who = await self._rt.access.authenticate(request)
+        except TrellisError as error:
+            who = error
         return who, receive if body is None else _again(body, receive)
 
     # The life of the user's app

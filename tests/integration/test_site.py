@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import flask
 import httpx
 import pytest
-from langgraph_sdk import get_client
+from langgraph_sdk import Auth, get_client
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -21,6 +21,8 @@ from starlette.routing import Route
 from trellis import loopback
 from trellis.api.app import create_app
 from trellis.auth import keys
+from trellis.auth.access import Access
+from trellis.auth.custom import Custom
 from trellis.bridge import Bridge
 from trellis.domain.http import HttpConfig
 from trellis.runtime import Runtime, build
@@ -37,15 +39,22 @@ Use = Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]
 
 @pytest.fixture(scope="module")
 def settings(new_database: Callable[[], str], new_redis: Callable[[], str]) -> Settings:
-    return Settings(database_url=new_database(), redis_url=new_redis(), config_path=PROJECT)
+    return Settings(
+        database_url=new_database(),
+        redis_url=new_redis(),
+        config_path=PROJECT,
+        max_body_bytes=10_000,
+    )
 
 
 @pytest.fixture
 def serve(settings: Settings) -> Serve:
     """Serve an app beside the API, and use a client of both."""
 
-    def serve(theirs: Any, use: Use, *, asks: bool = True, **http: Any) -> Any:
-        rt = build(replace(settings, api_keys=ENTRY if asks else None))
+    def serve(
+        theirs: Any, use: Use, *, asks: bool = True, access: Access | None = None, **http: Any
+    ) -> Any:
+        rt = build(replace(settings, api_keys=ENTRY if asks else None), access=access)
         rt.manifest = replace(rt.manifest, http=HttpConfig(**http))
         return asyncio.run(_served(rt, theirs, use))
 
@@ -56,7 +65,8 @@ async def _served(rt: Runtime, theirs: Any, use: Use) -> Any:
     rt.loop = asyncio.get_running_loop()
     rt.reader = Reader(rt.settings.redis_url)
     api = create_app(rt)
-    bridge = Bridge(api, lifespan=lambda: site.lifespan(), threads=4, max_body_bytes=10_000)
+    limit = rt.settings.max_body_bytes
+    bridge = Bridge(api, lifespan=lambda: site.lifespan(), threads=4, max_body_bytes=limit)
     site = Site(rt, api, bridge, theirs)
     transport = httpx.ASGITransport(site)
     try:
@@ -131,6 +141,39 @@ def test_custom_route_auth(serve: Serve, auth_first: bool) -> None:
         assert (await client.get("/nothing", headers=WITH_KEY)).status_code == 404
 
     serve(a_starlette(), use, auth_first=auth_first, enable_custom_route_auth=True)
+
+
+def reads_body() -> Access:
+    """Lets in whose body says who they are."""
+    auth = Auth()
+
+    @auth.authenticate
+    async def authenticate(body: Any) -> str:
+        if not (isinstance(body, dict) and body.get("metadata")):
+            raise Auth.exceptions.HTTPException(status_code=401, detail="Say who you are")
+        return str(body["metadata"]["name"])
+
+    return Custom(auth, openapi={})
+
+
+@pytest.mark.parametrize("theirs", [None, "starlette"])
+def test_authenticator_that_reads_the_body(serve: Serve, theirs: str | None) -> None:
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield b" " * 1_000
+        yield b'{"metadata": {"name": "a"}}'
+
+    async def use(client: httpx.AsyncClient) -> None:
+        # Whoever looks for more of the body than there is waits for ever.
+        async with asyncio.timeout(30):
+            refused = await client.post("/threads", json={})
+            unknown = await client.get("/threads/nobody")
+            let_in = await client.post("/threads", json={"metadata": {"name": "a"}})
+            too_large = await client.post("/threads", content=in_pieces())
+        assert (refused.status_code, refused.json()) == (401, {"detail": "Say who you are"})
+        assert (unknown.status_code, let_in.status_code, too_large.status_code) == (401, 200, 413)
+
+    serve(a_starlette() if theirs else None, use, access=reads_body())
 
 
 def test_client_without_url__needs_no_credentials(serve: Serve) -> None:

@@ -19,7 +19,7 @@ import orjson
 from flask import Response, g, request
 
 from trellis import telemetry
-from trellis.api import body, encryption
+from trellis.api import body, encryption, marks
 from trellis.api.command_schemas import respell
 from trellis.api.current import rt, who
 from trellis.auth.request import Request
@@ -341,7 +341,8 @@ def _apply(rule: Rule) -> None:
         )
         _take_back(rule, given, value)
         if rule.action == "create_run" or rule.target == "made":
-            g.stamps = [*g.get("stamps", []), _stamp(orjson.loads(told), value["metadata"])]
+            marked = marks.plain(value.get("metadata") or {})
+            g.stamps = [*g.get("stamps", []), marks.added(orjson.loads(told), marked)]
         if rule.target == "store":
             g.namespace = tuple(value["namespace"] or ())
         if found is not None:
@@ -435,12 +436,7 @@ def _take_back(rule: Rule, given: dict[str, Any], value: Mapping[str, Any]) -> N
         # Metadata of another shape is for the view to refuse.
         is_sound = name != "metadata" or isinstance(given.get(name), dict | None)
         if is_sound and (item or name in given):
-            given[name] = orjson.loads(orjson.dumps(item, default=str))
-
-
-def _stamp(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What the handler added to the metadata: a thread that is made for the run gets it as well."""
-    return {key: item for key, item in after.items() if before.get(key) != item}
+            given[name] = marks.plain(item)
 
 
 # Enforcing

@@ -60,6 +60,8 @@ def create_app(rt: Runtime) -> Flask:
     """Make the application of a process. Reads and writes nothing by itself."""
     app = Flask("trellis", static_folder=None)
     app.url_rule_class = routing.IdRule
+    # Werkzeug would answer `/threads//state`, sent with an empty id, with a redirect in HTML to another resource.
+    app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = rt.settings.max_body_bytes
     app.extensions[EXTENSION] = rt
     app.extensions[system.METRICS] = metrics = Metrics()

@@ -15,6 +15,7 @@ import jwt
 
 from trellis import telemetry
 from trellis.domain.access import DEFAULT_TENANT, Principal
+from trellis.domain.storable import is_storable
 from trellis.domain.users import User
 from trellis.errors import ConfigError, Denied, Unavailable
 
@@ -81,7 +82,7 @@ class Tokens:
         if name is None:
             return DEFAULT_TENANT
         tenant = claims.get(name)
-        if not isinstance(tenant, str) or not 0 < len(tenant) <= 200 or "\0" in tenant:
+        if not isinstance(tenant, str) or not 0 < len(tenant) <= 200 or not is_storable(tenant):
             raise _bad(f"the claim {name} must name a tenant")
         return tenant
 
@@ -150,7 +151,10 @@ def _user(claims: Mapping[str, Any]) -> User:
     if not isinstance(permissions, list | None):
         raise _bad("the claim permissions must be a list of texts")
     named = {"identity": claims["sub"], "display_name": claims.get("name")}
-    return User({**named, "permissions": [str(each) for each in permissions or []]})
+    try:
+        return User({**named, "permissions": [str(each) for each in permissions or []]})
+    except ValueError as error:
+        raise _bad(str(error)) from None
 
 
 def _bad(why: str) -> Denied:

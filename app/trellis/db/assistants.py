@@ -77,41 +77,50 @@ def ensure_default(tx: Tx, tenant_id: str, graph: Graph) -> None:
 
 def get(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
     """The assistant; None means there is none, or it belongs to somebody else."""
-    return _shown(tx, "get", assistant_id=assistant_id, tenant_id=tenant_id)
+    row = _row(tx, "get", assistant_id=assistant_id, tenant_id=tenant_id)
+    return row and opened(vault_of(tx), row)
 
 
-def _shown(tx: Tx, statement: str, **params: Any) -> Row | None:
-    """The row of a statement as it was before it was stored."""
-    row = _row(tx, statement, **params)
-    return row and _opened(vault_of(tx), row)
-
-
-def _opened(vault: Vault, row: Row, *, at: str | None = None) -> Row:
+def opened(vault: Vault, row: Row, *, at: str | None = None) -> Row:
+    """A stored assistant with what of it is encrypted. `at`: it is a row of that table."""
     columns = {name: f"assistant {name}" for name in _HIDDEN}
     return vault.show_columns(row, at=at, **columns) if vault.is_on else row
 
 
+def sealed(vault: Vault, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Fields of an assistant as they are stored. Handlers take their time: before the transaction that stores them.
+
+    :raises EncryptionFailed: one failed.
+    """
+    hidden = {
+        name: vault.hide(fields[name], model="assistant", field=name)
+        for name in _HIDDEN
+        if name in fields
+    }
+    return {**fields, **hidden}
+
+
 def insert(tx: Tx, tenant_id: str, *, assistant_id: str, fields: Mapping[str, Any]) -> Row | None:
-    """Make an assistant with its first version. None means that one with this id exists already."""
-    encoded = _encoded(vault_of(tx), fields)
-    return _shown(tx, "insert", assistant_id=assistant_id, tenant_id=tenant_id, **encoded)
+    """Make an assistant of sealed fields, with its first version. None means that one with this id exists already."""
+    return _row(tx, "insert", assistant_id=assistant_id, tenant_id=tenant_id, **_encoded(fields))
 
 
 def lock(tx: Tx, tenant_id: str, *, assistant_id: str) -> Row | None:
-    """The assistant, locked until the commit; None means there is none, or it belongs to somebody else."""
-    return _shown(tx, "lock", assistant_id=assistant_id, tenant_id=tenant_id)
+    """The stored assistant, locked until the commit; None means there is none, or it belongs to somebody else."""
+    return _row(tx, "lock", assistant_id=assistant_id, tenant_id=tenant_id)
 
 
 def change(tx: Tx, assistant_id: str, fields: Mapping[str, Any]) -> Row:
-    """Give a locked assistant its next version; metadata is merged into what is there."""
-    row = _shown(tx, "change", assistant_id=assistant_id, **_encoded(vault_of(tx), fields))
+    """Give a locked assistant its next version, of sealed fields; metadata is merged into what is there."""
+    row = _row(tx, "change", assistant_id=assistant_id, **_encoded(fields))
     assert row is not None
     return row
 
 
 def set_latest(tx: Tx, assistant_id: str, *, version: int) -> Row | None:
     """Make a locked assistant what a version of it is. None means there is no such version."""
-    return _shown(tx, "set_latest", assistant_id=assistant_id, version=version)
+    return _row(tx, "set_latest", assistant_id=assistant_id, version=version)
 
 
 def versions(
@@ -128,7 +137,7 @@ def versions(
         limit=limit,
         offset=offset,
     )
-    return [_opened(vault, row, at="assistant_version") for row in found]
+    return [opened(vault, row, at="assistant_version") for row in found]
 
 
 def delete(tx: Tx, assistant_id: str) -> None:
@@ -151,7 +160,7 @@ def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]
         *((order.asc(), tie.asc()) if page.sort_order == "asc" else (order.desc(), tie.desc()))
     )
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
-    return [_opened(vault_of(tx), cast(Row, row)) for row in found]
+    return [opened(vault_of(tx), cast(Row, row)) for row in found]
 
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
@@ -178,8 +187,7 @@ def _json(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
 
-def _encoded(vault: Vault, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _encoded(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an assistant that a client may set, as parameters."""
     plain = {name: fields[name] for name in ("graph_id", "name", "description")}
-    hidden = {name: vault.hide(fields[name], model="assistant", field=name) for name in _HIDDEN}
-    return {**plain, **{name: _json(value) for name, value in hidden.items()}}
+    return {**plain, **{name: _json(fields[name]) for name in _HIDDEN}}

@@ -67,8 +67,13 @@ _row = partial(queries.row, "crons")
 _change = partial(queries.change, "crons")
 
 
-def _encoded(tx: Tx, values: Mapping[str, Any]) -> dict[str, Any]:
-    vault = vault_of(tx)
+def sealed(vault: Vault, values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    What a client decides about a cron, as it is stored. Handlers take their time: before the transaction that stores it.
+
+    :raises Invalid: its data pretends to be encrypted.
+    :raises EncryptionFailed: a handler failed.
+    """
     check_unsealed(values["payload"])
     encoded = {name: _sealed(vault, values, name) for name in _SEALED}
     return {**values, "metadata": _json(vault.hide(values["metadata"], model="cron")), **encoded}
@@ -89,14 +94,14 @@ def _sealed(vault: Vault, values: Mapping[str, Any], name: str) -> str | None:
     return _json({**made, "user": {**(made.get("user") or {}), **identity} or None})
 
 
-def _opened(tx: Tx, row: Row, *, cron_id: str | None = None) -> Row:
-    """A cron with what of it is encrypted. `cron_id` where the row does not name it."""
-    vault, cron_id = vault_of(tx), cron_id or row["cron_id"]
+def opened(vault: Vault, row: Row) -> Row:
+    """A stored cron with what of it is encrypted."""
     found = {
-        name: vault.open_json(row[name], "cron", cron_id, name) for name in _SEALED if name in row
+        name: vault.open_json(row[name], "cron", row["cron_id"], name)
+        for name in _SEALED
+        if name in row
     }
-    shown = vault.show_columns({**row, "cron_id": cron_id}, metadata="cron metadata")
-    return {**row, "metadata": shown["metadata"], **found}
+    return {**vault.show_columns(row, metadata="cron metadata"), **found}
 
 
 def hold_assistant(tx: Tx, tenant_id: str, assistant_id: str) -> bool:
@@ -115,25 +120,24 @@ def now(tx: Tx) -> datetime:
 
 
 def insert(tx: Tx, tenant_id: str, values: Mapping[str, Any]) -> Row:
-    """Make a cron."""
-    return _opened(tx, cast(Row, _row(tx, "insert", tenant_id=tenant_id, **_encoded(tx, values))))
+    """Make a cron of sealed values. Returns it as it is stored."""
+    return cast(Row, _row(tx, "insert", tenant_id=tenant_id, **values))
 
 
 def get(tx: Tx, tenant_id: str, cron_id: str) -> Row | None:
     """The cron; None means there is none, or it belongs to somebody else."""
     row = _row(tx, "get", tenant_id=tenant_id, cron_id=cron_id)
-    return row and _opened(tx, row)
+    return row and opened(vault_of(tx), row)
 
 
 def lock(tx: Tx, tenant_id: str, cron_id: str) -> Row | None:
-    """The cron, locked until the commit, and what time it is."""
-    row = _row(tx, "lock", tenant_id=tenant_id, cron_id=cron_id)
-    return row and _opened(tx, row, cron_id=cron_id)
+    """When the cron runs, locked until the commit, when it was changed, and what time it is."""
+    return _row(tx, "lock", tenant_id=tenant_id, cron_id=cron_id)
 
 
 def update(tx: Tx, tenant_id: str, values: Mapping[str, Any]) -> Row:
-    """Change a locked cron."""
-    return _opened(tx, cast(Row, _row(tx, "update", tenant_id=tenant_id, **_encoded(tx, values))))
+    """Change a locked cron to sealed values. Returns it as it is stored."""
+    return cast(Row, _row(tx, "update", tenant_id=tenant_id, **values))
 
 
 def delete(tx: Tx, tenant_id: str, cron_id: str) -> bool:
@@ -152,7 +156,7 @@ def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]
         )
     )
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
-    return [_opened(tx, cast(Row, row)) for row in found]
+    return [opened(vault_of(tx), cast(Row, row)) for row in found]
 
 
 def count(tx: Tx, tenant_id: str, *, query: Query) -> int:
@@ -188,7 +192,7 @@ def due(tx: Tx, *, limit: int) -> Sequence[Row]:
 def due_one(tx: Tx, cron_id: str) -> Row | None:
     """A cron that is due. None means that it is not any more."""
     row = _row(tx, "due_one", cron_id=cron_id)
-    return row and _opened(tx, row)
+    return row and opened(vault_of(tx), row)
 
 
 def take(tx: Tx, cron_id: str, thread_id: str | None, *, as_of: Row) -> datetime | None:

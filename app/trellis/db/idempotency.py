@@ -10,7 +10,6 @@ import orjson
 
 from trellis.db.engine import Tx
 from trellis.db.queries import execute
-from trellis.db.vault import vault_of
 from trellis.domain.idempotency import Key
 from trellis.errors import Conflict
 
@@ -25,25 +24,36 @@ def reserve(tx: Tx, tenant_id: str, key: Key) -> list[Row] | None:
 
     :raises Conflict: it stands for another request.
     """
-    params = {"tenant_id": tenant_id, "key": key.text}
-    if execute(tx, "idempotency", "reserve", {**params, "fingerprint": key.fingerprint}).first():
+    params = {"tenant_id": tenant_id, "key": key.text, "fingerprint": key.fingerprint}
+    if execute(tx, "idempotency", "reserve", params).first():
         return None
-    fingerprint, answer = execute(tx, "idempotency", "find", params).one()
+    fingerprint, answer, _ = execute(tx, "idempotency", "find", params).one()
+    return _kept(key, fingerprint, answer)
+
+
+def find(tx: Tx, tenant_id: str, key: Key) -> list[Row] | None:
+    """
+    What a create with this key has made, if it is committed. None: nobody has it now, or it is past its time.
+
+    :raises Conflict: it stands for another request.
+    """
+    params = {"tenant_id": tenant_id, "key": key.text}
+    found = execute(tx, "idempotency", "find", params).first()
+    return None if found is None or found.is_past else _kept(key, found.fingerprint, found.answer)
+
+
+def _kept(key: Key, fingerprint: str, answer: Sequence[Row]) -> list[Row]:
     if fingerprint != key.fingerprint:
         raise Conflict(
             "Idempotency-Key was used for another request (method, path or body differ). Use a new key."
         )
-    made = vault_of(tx).open_json(answer, "idempotency", tenant_id, key.text, "answer")
-    # Where it is not encrypted it is the list itself.
-    return [_thawed(row) for row in (made["made"] if isinstance(made, dict) else made)]
+    return [_thawed(row) for row in answer]
 
 
 def keep(tx: Tx, tenant_id: str, key: Key, made: Sequence[Row]) -> None:
-    """Remember what a reserved key's create has made."""
-    vault, rows = vault_of(tx), [dict(row) for row in made]
-    answer = orjson.dumps({"made": rows} if vault.is_on else rows).decode()
-    sealed = vault.seal_json(answer, "idempotency", tenant_id, key.text, "answer")
-    execute(tx, "idempotency", "keep", {"tenant_id": tenant_id, "key": key.text, "answer": sealed})
+    """Remember what a reserved key's create has made: rows as they are stored, so what is secret is encrypted."""
+    answer = orjson.dumps([dict(row) for row in made]).decode()
+    execute(tx, "idempotency", "keep", {"tenant_id": tenant_id, "key": key.text, "answer": answer})
 
 
 def sweep(tx: Tx, *, limit: int) -> int:

@@ -65,10 +65,20 @@ def _json(value: Mapping[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
 
+def sealed(vault: Vault, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    A thread's metadata as they are stored. Handlers take their time: before the transaction that stores them.
+
+    :raises EncryptionFailed: one failed.
+    """
+    found: Mapping[str, Any] = vault.hide(metadata, model="thread")
+    return found
+
+
 def insert(
     tx: Tx, tenant_id: str, *, thread_id: str, metadata: Mapping[str, Any], ttl: Ttl | None
 ) -> Row | None:
-    """Make a thread. None means that one with this id exists already."""
+    """Make a thread of sealed metadata. None means that one with this id exists already."""
     return _changed(tx, "insert", tenant_id, thread_id, metadata, ttl)
 
 
@@ -80,21 +90,19 @@ def _changed(
     metadata: Mapping[str, Any],
     ttl: Ttl | None,
 ) -> Row | None:
-    row = _row(
+    return _row(
         tx,
         statement,
         thread_id=thread_id,
         tenant_id=tenant_id,
-        metadata=_json(vault_of(tx).hide(metadata, model="thread")),
+        metadata=_json(metadata),
         ttl_strategy=ttl.strategy if ttl else None,
         ttl_minutes=ttl.minutes if ttl else None,
     )
-    return row and _opened(tx, row)
 
 
-def _opened(tx: Tx, row: Row, *, thread_id: str | None = None) -> Row:
-    """A thread with what of it is encrypted; for another thread, if it was copied from there just now."""
-    vault = vault_of(tx)
+def opened(vault: Vault, row: Row, *, thread_id: str | None = None) -> Row:
+    """A stored thread with what of it is encrypted; for another thread, if it was copied from there just now."""
     where = ("thread", thread_id or row["thread_id"])
     return {
         **vault.show_columns(row, metadata="thread metadata", config="thread config"),
@@ -105,14 +113,19 @@ def _opened(tx: Tx, row: Row, *, thread_id: str | None = None) -> Row:
 
 def get(tx: Tx, tenant_id: str, *, thread_id: str) -> Row | None:
     """The thread; None means there is none, or it belongs to somebody else."""
-    row = _row(tx, "get", thread_id=thread_id, tenant_id=tenant_id)
-    return row and _opened(tx, row)
+    row = stored(tx, tenant_id, thread_id=thread_id)
+    return row and opened(vault_of(tx), row)
+
+
+def stored(tx: Tx, tenant_id: str, *, thread_id: str) -> Row | None:
+    """The same as it is stored, which `opened` decrypts."""
+    return _row(tx, "get", thread_id=thread_id, tenant_id=tenant_id)
 
 
 def patch(
     tx: Tx, tenant_id: str, *, thread_id: str, metadata: Mapping[str, Any], ttl: Ttl | None
 ) -> Row | None:
-    """Merge metadata and restart the time to live. None means there is no such thread."""
+    """Merge sealed metadata and restart the time to live. None means there is no such thread."""
     return _changed(tx, "patch", tenant_id, thread_id, metadata, ttl)
 
 
@@ -176,7 +189,7 @@ def search(tx: Tx, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]
     statement = _matching(tx, select(_thread_id(), *_SHOWN), tenant_id, query)
     statement = statement.order_by(*_order(page))
     found = tx.execute(statement.limit(page.limit).offset(page.offset)).mappings().all()
-    return [_opened(tx, cast(Row, row)) for row in found]
+    return [opened(vault_of(tx), cast(Row, row)) for row in found]
 
 
 def find(
@@ -238,17 +251,15 @@ def copy(tx: Tx, source: str, target: str) -> Row:
     """Make a thread that is as a locked one is, without its runs and checkpoints."""
     row = _row(tx, "copy", source=source, target=target)
     assert row is not None
-    made = _opened(tx, row, thread_id=source)
+    vault = vault_of(tx)
+    made = opened(vault, row, thread_id=source)
     columns = ("error", "interrupts")
     if any(is_bound(row[name]) for name in columns):
-        vault = vault_of(tx)
-        sealed = {
+        kept = {
             name: vault.seal_json(_json(made[name]) if made[name] else None, "thread", target, name)
             for name in columns
         }
-        _change(
-            tx, "seal", thread_id=target, **{**sealed, "interrupts": sealed["interrupts"] or "{}"}
-        )
+        _change(tx, "seal", thread_id=target, **{**kept, "interrupts": kept["interrupts"] or "{}"})
     return made
 
 

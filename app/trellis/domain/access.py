@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from trellis.domain.storable import is_storable
 from trellis.domain.users import User
 
 DEFAULT_TENANT = "default"
@@ -75,7 +76,7 @@ def condition_of(raw: Mapping[str, Any]) -> Condition:
     """
     Read the filter that an authorization handler returned: its keys are joined by AND.
 
-    :raises ValueError: it is no filter.
+    :raises ValueError: it is no filter, or looks for what cannot be stored.
     """
     return AllOf([part for key, wanted in raw.items() for part in _parts(key, wanted)])
 
@@ -89,17 +90,21 @@ def _parts(key: Any, wanted: Any) -> list[Condition]:
     if not isinstance(key, str) or key.startswith("$"):
         raise ValueError(f"a filter knows $and and $or, not {key!r}")
     if not isinstance(wanted, Mapping):
-        return [Equals(key, wanted)]
+        return [_comparison(key, "$eq", wanted)]
     if not wanted:
         raise ValueError(f"the filter on {key!r} is empty")
     return [_comparison(key, operator, operand) for operator, operand in wanted.items()]
 
 
 def _comparison(key: str, operator: Any, operand: Any) -> Condition:
+    if isinstance(operand, set | frozenset):
+        operand = list(operand)
+    if not is_storable({key: operand}):
+        raise ValueError(f"no metadata can be what the filter on {key!r} looks for")
     match operator:
         case "$eq":
             return Equals(key, operand)
         case "$contains":
-            many = isinstance(operand, list | tuple | set | frozenset)
+            many = isinstance(operand, list | tuple)
             return Contains(key, list(operand) if many else [operand])
     raise ValueError(f"a filter on {key!r} knows $eq and $contains, not {operator!r}")

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from trellis.domain.storable import is_storable
+
 #: What is said of a user to others who may see their runs. The rest may be secrets of theirs.
 _PUBLIC = ("identity", "display_name", "is_authenticated", "permissions")
 
@@ -16,7 +18,13 @@ class User:
     __slots__ = ("_fields", "_origin")
 
     def __init__(self, fields: Mapping[str, Any], *, origin: Any = None) -> None:
-        """`origin` is the object that an authenticator returned: what it can do, the user can."""
+        """
+        `origin` is the object that an authenticator returned: what it can do, the user can.
+
+        :raises ValueError: the identity cannot be stored, so nothing could ever be theirs.
+        """
+        if not is_storable(fields["identity"]):
+            raise ValueError("the identity holds a NUL or half of a character")
         given = {name: value for name, value in fields.items() if value is not None}
         self._fields = {
             "display_name": fields["identity"],

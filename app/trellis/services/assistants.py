@@ -86,9 +86,12 @@ def create(rt: Runtime, tenant_id: str, new: New) -> Row:
         "config": config,
         "context": context,
     }
-    with rt.engine.begin() as tx:
-        row = assistants.insert(tx, tenant_id, assistant_id=new.assistant_id, fields=fields)
-        if row is None and new.keep_existing:
+    stored = assistants.sealed(rt.vault, fields)
+    with rt.autocommit.connect() as tx:
+        row = assistants.insert(tx, tenant_id, assistant_id=new.assistant_id, fields=stored)
+        if row is not None:
+            return assistants.opened(rt.vault, row)
+        if new.keep_existing:
             row = assistants.get(tx, tenant_id, assistant_id=new.assistant_id)
             if new.allowed and forbidden(
                 tx, tenant_id, "assistants", [new.assistant_id], new.allowed
@@ -113,13 +116,14 @@ def change(rt: Runtime, tenant_id: str, assistant_id: str, wanted: Change) -> Ro
         settings = dict(
             zip(("config", "context"), aligned(wanted.config, wanted.context), strict=True)
         )
+    if wanted.metadata:
+        check_merged({**_there(rt, tenant_id, assistant_id)["metadata"], **wanted.metadata})
+    fields = {**wanted.fields, **settings, "metadata": wanted.metadata}
+    stored = assistants.sealed(rt.vault, fields)
     with rt.engine.begin() as tx:
         row = _locked(tx, tenant_id, assistant_id)
-        fields = {**row, **wanted.fields, **settings, "metadata": wanted.metadata}
-        changed = assistants.change(tx, assistant_id, fields)
-        if wanted.metadata:
-            check_merged(changed["metadata"])
-    return changed
+        changed = assistants.change(tx, assistant_id, {**row, **stored})
+    return assistants.opened(rt.vault, changed)
 
 
 def set_latest(rt: Runtime, tenant_id: str, assistant_id: str, *, version: int) -> Row:
@@ -133,7 +137,7 @@ def set_latest(rt: Runtime, tenant_id: str, assistant_id: str, *, version: int) 
         row = assistants.set_latest(tx, assistant_id, version=version)
     if row is None:
         raise NotFound(f"Version {version} not found for assistant {assistant_id}")
-    return row
+    return assistants.opened(rt.vault, row)
 
 
 def versions(
@@ -150,9 +154,8 @@ def versions(
 
     :raises NotFound: there is no such assistant.
     """
+    _there(rt, tenant_id, assistant_id)
     with rt.autocommit.connect() as tx:
-        if assistants.get(tx, tenant_id, assistant_id=assistant_id) is None:
-            raise _not_found(assistant_id)
         return assistants.versions(tx, assistant_id, metadata=metadata, limit=limit, offset=offset)
 
 
@@ -194,7 +197,16 @@ def _delete_threads(
         cancel.delete_threads(rt, tenant_id, ids)
 
 
+def _there(rt: Runtime, tenant_id: str, assistant_id: str) -> Row:
+    with rt.autocommit.connect() as tx:
+        row = assistants.get(tx, tenant_id, assistant_id=assistant_id)
+    if row is None:
+        raise _not_found(assistant_id)
+    return row
+
+
 def _locked(tx: Tx, tenant_id: str, assistant_id: str) -> Row:
+    """The assistant as it is stored."""
     row = assistants.lock(tx, tenant_id, assistant_id=assistant_id)
     if row is None:
         raise _not_found(assistant_id)

@@ -151,11 +151,14 @@ def _accept(
     def make(tx: Tx) -> Sequence[RunRow]:
         locks.lock_thread(tx, tenant_id, thread_id)
         new = decide(tx)
-        run, stopped = runs.accept(rt, tx, tenant_id, thread_id, new)
+        ready = runs.prepare(rt, tx, tenant_id, thread_id, new)
+        run, stopped = runs.write(tx, ready)
         accepted.append((new, stopped))
-        return [run]
+        return [runs.stored(ready, run)]
 
-    [run], is_replay = idempotency.once(rt, tenant_id, key, make)
+    [run], is_replay = idempotency.once(
+        rt, tenant_id, key, prepare=lambda: make, opened=lambda row: run_rows.opened(rt.vault, row)
+    )
     for new, stopped in accepted:
         runs.tell(rt, run, new, stopped)
     return run, is_replay

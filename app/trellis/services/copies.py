@@ -14,6 +14,7 @@ from trellis.db import cancel as run_locks
 from trellis.db import checkpoints, threads
 from trellis.db.checkpoints import Contents, leftovers
 from trellis.db.engine import Tx
+from trellis.db.vault import vault_of
 from trellis.domain.ids import new_id
 from trellis.domain.runs import RunStatus
 from trellis.errors import Conflict
@@ -55,8 +56,10 @@ def _copied(
     row = threads.copy(tx, thread_id, target)
     checkpoints.copy_thread(tx, thread_id, target)
     if metadata:
-        marked = threads.patch(tx, tenant_id, thread_id=target, metadata=metadata, ttl=None)
-        row = marked or row
+        vault = vault_of(tx)
+        sealed = threads.sealed(vault, metadata)
+        marked = threads.patch(tx, tenant_id, thread_id=target, metadata=sealed, ttl=None)
+        row = threads.opened(vault, marked) if marked else row
     return row
 
 

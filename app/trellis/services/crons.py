@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from trellis.db import assistants as assistant_rows
 from trellis.db import crons as rows
+from trellis.db import runs as run_rows
 from trellis.db.cancel import Stopped
 from trellis.db.crons import Query
 from trellis.db.engine import Tx, is_conflict, is_unavailable
@@ -19,7 +20,7 @@ from trellis.domain.idempotency import Key
 from trellis.domain.ids import default_assistant_id, is_uuid, new_id
 from trellis.domain.new_run import NewRun
 from trellis.domain.pages import Page
-from trellis.errors import KeyMissing, NotFound
+from trellis.errors import Conflict, KeyMissing, NotFound
 from trellis.runtime import Runtime
 from trellis.services import idempotency, runs, webhooks
 from trellis.services.runs import Ready, RunRow
@@ -27,6 +28,9 @@ from trellis.telemetry import CRON_FAILED, CRON_FIRED, log
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
+
+#: How often a change starts anew because another one came first.
+_TRIES = 100
 #: A run, what it was made of, and what it stopped: to be told after the commit.
 Accepted = tuple[RunRow, NewRun, Stopped]
 
@@ -43,28 +47,38 @@ def create(
     :raises NotFound: there is no such thread or assistant.
     :raises Conflict: the key stands for another request.
     """
-    webhooks.check(rt.manifest.webhooks, [new.run.webhook])
     [row], is_replay = idempotency.once(
-        rt, tenant_id, key, lambda tx: [_make(rt, tx, tenant_id, new)]
+        rt,
+        tenant_id,
+        key,
+        prepare=lambda: _making(rt, tenant_id, new),
+        opened=lambda row: rows.opened(rt.vault, row),
     )
     return row, is_replay
 
 
-def _make(rt: Runtime, tx: Tx, tenant_id: str, new: NewCron) -> Row:
-    now = rows.now(tx)
-    due = first_tick(new.timing, now)
-    assistant_id = _hold(rt, tx, tenant_id, new.run.assistant_id, new.thread_id)
-    values = _values(new, cron_id=new_id(), assistant_id=assistant_id)
-    return rows.insert(
-        tx, tenant_id, {**values, "thread_id": new.thread_id, "next_run_at": due, "now": now}
-    )
+def _making(rt: Runtime, tenant_id: str, new: NewCron) -> Callable[[Tx], list[Row]]:
+    """Encrypt what a cron is, and say how it is written."""
+    webhooks.check(rt.manifest.webhooks, [new.run.webhook])
+    given = new.run.assistant_id
+    assistant_id = default_assistant_id(given, tenant_id) if given in rt.manifest.graphs else given
+    stored = rows.sealed(rt.vault, _values(new, cron_id=new_id(), assistant_id=assistant_id))
+
+    def make(tx: Tx) -> list[Row]:
+        now = rows.now(tx)
+        due = first_tick(new.timing, now)
+        _hold(rt, tx, tenant_id, given, assistant_id, new.thread_id)
+        made = {**stored, "thread_id": new.thread_id, "next_run_at": due, "now": now}
+        return [rows.insert(tx, tenant_id, made)]
+
+    return make
 
 
-def _hold(rt: Runtime, tx: Tx, tenant_id: str, given: str, thread_id: str | None) -> str:
-    """The id of the assistant. It and the thread are there until the commit."""
-    assistant_id = given
+def _hold(
+    rt: Runtime, tx: Tx, tenant_id: str, given: str, assistant_id: str, thread_id: str | None
+) -> None:
+    """Have the assistant and the thread be there until the commit."""
     if given in rt.manifest.graphs:
-        assistant_id = default_assistant_id(given, tenant_id)
         assistant_rows.ensure_default(tx, tenant_id, rt.manifest.graphs[given])
     if not is_uuid(assistant_id) or not rows.hold_assistant(tx, tenant_id, assistant_id):
         raise NotFound(f"Assistant '{given[:200]}' not found")
@@ -73,7 +87,6 @@ def _hold(rt: Runtime, tx: Tx, tenant_id: str, given: str, thread_id: str | None
             f"Thread with ID '{thread_id}' not found. Please verify the ID is correct and the "
             "thread hasn't been deleted or expired."
         )
-    return assistant_id
 
 
 def _values(new: NewCron, *, cron_id: str, assistant_id: str) -> Mapping[str, Any]:
@@ -127,20 +140,32 @@ def patch(
     :raises Invalid: what it would be makes no sense.
     """
     webhooks.check(rt.manifest.webhooks, [webhook])
-    with rt.engine.begin() as tx:
-        before = rows.lock(tx, tenant_id, cron_id)
+    for _ in range(_TRIES):
+        with rt.autocommit.connect() as tx:
+            before = rows.get(tx, tenant_id, cron_id)
         if before is None:
             raise NotFound(f"Cron '{cron_id}' not found")
-        changed = change(before)
-        # Whoever changes it: its runs stay those of who made it.
-        made = {"user": before["run"]["user"], "headers": before["run"].get("headers") or {}}
-        new = replace(changed, run=replace(changed.run, **made))
+        if changed := _changed(rt, before, change(before)):
+            return rows.opened(rt.vault, changed)
+    raise Conflict(f"Cron '{cron_id}' changes all the time. Try again.")
+
+
+def _changed(rt: Runtime, before: Row, wanted: NewCron) -> Row | None:
+    """Change a cron that is still what it was, while nobody can fire it. None: it is not."""
+    # Whoever changes it: its runs stay those of who made it.
+    made = {"user": before["run"]["user"], "headers": before["run"].get("headers") or {}}
+    new = replace(wanted, run=replace(wanted.run, **made))
+    with _encryption_of(before):
+        values = _values(new, cron_id=before["cron_id"], assistant_id=before["assistant_id"])
+    stored = rows.sealed(rt.vault, values)
+    with rt.engine.begin() as tx:
+        locked = rows.lock(tx, before["tenant_id"], before["cron_id"])
+        if locked is None or locked["updated_at"] != before["updated_at"]:
+            return None
         due = changed_tick(
-            new.timing, before["now"], before=_timing(before), was=before["next_run_at"]
+            new.timing, locked["now"], before=_timing(locked), was=locked["next_run_at"]
         )
-        with _encryption_of(before):
-            values = _values(new, cron_id=cron_id, assistant_id=before["assistant_id"])
-        return rows.update(tx, tenant_id, {**values, "next_run_at": due})
+        return rows.update(tx, before["tenant_id"], {**stored, "next_run_at": due})
 
 
 def _timing(row: Row) -> Timing:
@@ -181,28 +206,23 @@ def run_now(
     :raises Conflict: its thread is busy and the strategy is to reject, or the key stands for another request.
     """
     made: list[Accepted] = []
-    priority = _priority_of(rt, tenant_id, cron_id)
 
-    def make(tx: Tx) -> list[RunRow]:
-        row = rows.get(tx, tenant_id, cron_id)
-        if row is None:
-            raise NotFound("Not Found")
-        made.append(_write(tx, row, *_ready(rt, tx, row, priority), tick=None))
-        return [made[0][0]]
+    def prepare() -> Callable[[Tx], list[RunRow]]:
+        row = get(rt, tenant_id, cron_id)
+        new, ready = _prepared(rt, row)
 
-    [run], is_replay = idempotency.once(rt, tenant_id, key, make)
+        def make(tx: Tx) -> list[RunRow]:
+            made.append(_write(tx, row, new, ready, tick=None))
+            return [runs.stored(ready, made[0][0])]
+
+        return make
+
+    [run], is_replay = idempotency.once(
+        rt, tenant_id, key, prepare=prepare, opened=lambda row: run_rows.opened(rt.vault, row)
+    )
     for accepted in made:
         runs.tell(rt, *accepted)
     return run, is_replay
-
-
-def _priority_of(rt: Runtime, tenant_id: str, cron_id: str) -> int | None:
-    """What the hook says of a cron, asked before the transaction: it may take its time."""
-    if rt.priority is None:
-        return None
-    with rt.autocommit.connect() as tx:
-        row = rows.get(tx, tenant_id, cron_id)
-    return _priority(rt, row) if row else None
 
 
 def _priority(rt: Runtime, row: Row) -> int | None:
@@ -231,12 +251,6 @@ def _encryption_of(row: Row) -> Iterator[None]:
         yield
     finally:
         encryption_context.reset(told)
-
-
-def _ready(rt: Runtime, tx: Tx, row: Row, priority: int | None) -> tuple[NewRun, Ready]:
-    new = replace(_new_run(row), priority=priority)
-    with _encryption_of(row):
-        return new, runs.prepare(rt, tx, row["tenant_id"], row["thread_id"], new)
 
 
 def _write(tx: Tx, row: Row, new: NewRun, ready: Ready, *, tick: datetime | None) -> Accepted:
@@ -283,10 +297,10 @@ def _fire(rt: Runtime, *, cron_id: str, thread_id: str | None, updated_at: datet
 
 
 def _prepared(rt: Runtime, row: Row) -> tuple[NewRun, Ready]:
-    """What a tick runs, before the transaction: hooks and encryption handlers may take their time."""
-    priority = _priority(rt, row)
-    with rt.autocommit.connect() as tx:
-        return _ready(rt, tx, row, priority)
+    """What a cron runs, before the transaction: hooks and encryption handlers may take their time."""
+    new = replace(_new_run(row), priority=_priority(rt, row))
+    with rt.autocommit.connect() as tx, _encryption_of(row):
+        return new, runs.prepare(rt, tx, row["tenant_id"], row["thread_id"], new)
 
 
 def _fired(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from trellis.db import assistants as assistant_rows
 from trellis.db import runs as rows
@@ -46,7 +48,7 @@ def create(rt: Runtime, tenant_id: str, thread_id: str | None, new: NewRun) -> R
     if thread_id is not None and new.multitask_strategy != Strategy.ENQUEUE:
         return _create_alone(rt, tenant_id, thread_id, new)
     with rt.autocommit.connect() as tx:
-        run, stopped = accept(rt, tx, tenant_id, thread_id, new)
+        run, stopped = write(tx, prepare(rt, tx, tenant_id, thread_id, new))
     tell(rt, run, new, stopped)
     return run
 
@@ -83,20 +85,33 @@ def create_once(
     :raises NotFound: there is no such thread or assistant.
     :raises Conflict: the key stands for another request.
     """
-    webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
-    news = prioritised(rt, tenant_id, thread_id, news)
-    stopped: list[Stopped] = []
+    made: list[tuple[RunRow, Stopped]] = []
 
-    def make(tx: Tx) -> list[RunRow]:
-        made = [accept(rt, tx, tenant_id, thread_id, new) for new in news]
-        stopped[:] = [ended for _, ended in made]
-        return [run for run, _ in made]
+    def prepare_all() -> Callable[[Tx], list[RunRow]]:
+        webhooks.check(rt.manifest.webhooks, [new.webhook for new in news])
+        asked = prioritised(rt, tenant_id, thread_id, news)
+        with rt.autocommit.connect() as tx:
+            ready = [prepare(rt, tx, tenant_id, thread_id, new) for new in asked]
 
-    runs, is_replay = idempotency.once(rt, tenant_id, key, make)
-    if not is_replay:
-        for run, new, ended in zip(runs, news, stopped, strict=True):
-            tell(rt, run, new, ended)
+        def make(tx: Tx) -> list[RunRow]:
+            made.extend(write(tx, each) for each in ready)
+            return [stored(each, run) for each, (run, _) in zip(ready, made, strict=True)]
+
+        return make
+
+    runs, is_replay = idempotency.once(
+        rt, tenant_id, key, prepare=prepare_all, opened=lambda row: rows.opened(rt.vault, row)
+    )
+    for new, (run, stopped) in zip(news, made, strict=False):
+        tell(rt, run, new, stopped)
     return runs, is_replay
+
+
+def stored(ready: Ready, run: RunRow) -> RunRow:
+    """An accepted run as the database has it: what is secret of it is encrypted."""
+    sealed = {name: orjson.loads(ready.stored[name]) for name in ("metadata", "kwargs")}
+    shown = {name: value for name, value in run.items() if not name.startswith("thread_")}
+    return {**shown, "thread_id": run["thread_id"], **sealed}
 
 
 def prioritised(
@@ -143,19 +158,6 @@ def tell(rt: Runtime, run: RunRow, new: NewRun, stopped: Stopped) -> None:
     cancel.tell_superseded(rt, stopped)
     if new.after_seconds <= 0:
         rt.announcer(run["run_id"], run["graph_id"])
-
-
-def accept(
-    rt: Runtime, tx: Tx, tenant_id: str, thread_id: str | None, new: NewRun
-) -> tuple[RunRow, Stopped]:
-    """
-    Accept a run in the caller's transaction, who then tells of it.
-
-    `thread_id` None means stateless. In autocommit only where the strategy is to enqueue.
-
-    :raises NotFound: there is no such thread or assistant.
-    """
-    return write(tx, prepare(rt, tx, tenant_id, thread_id, new))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,7 +226,9 @@ def _prepare_stateless(rt: Runtime, tx: Tx, tenant_id: str, new: NewRun) -> Read
 
 def write(tx: Tx, ready: Ready) -> tuple[RunRow, Stopped]:
     """
-    Accept a prepared run, in one statement where it makes no room for itself.
+    Accept a prepared run in the caller's transaction, who then tells of it.
+
+    In one statement where it makes no room for itself: then in autocommit, too.
 
     :raises NotFound: its thread is gone.
     """

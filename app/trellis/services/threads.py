@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -50,8 +50,10 @@ def create(rt: Runtime, tenant_id: str, new: New) -> Row:
 
     :raises Conflict: the id is taken.
     """
+    metadata = threads.sealed(rt.vault, new.metadata)
     with rt.autocommit.connect() as tx:
-        return _make(rt, tx, tenant_id, new)
+        row = _make(rt, tx, tenant_id, new, metadata)
+    return threads.opened(rt.vault, row)
 
 
 def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row, bool]:
@@ -60,17 +62,23 @@ def create_once(rt: Runtime, tenant_id: str, new: New, *, key: Key) -> tuple[Row
 
     :raises Conflict: the id is taken, or the key stands for another request.
     """
+
+    def prepare() -> Callable[[Tx], list[Row]]:
+        metadata = threads.sealed(rt.vault, new.metadata)
+        return lambda tx: [_make(rt, tx, tenant_id, new, metadata)]
+
     [row], is_replay = idempotency.once(
-        rt, tenant_id, key, lambda tx: [_make(rt, tx, tenant_id, new)]
+        rt, tenant_id, key, prepare=prepare, opened=lambda row: threads.opened(rt.vault, row)
     )
     return row, is_replay
 
 
-def _make(rt: Runtime, tx: Tx, tenant_id: str, new: New) -> Row:
+def _make(rt: Runtime, tx: Tx, tenant_id: str, new: New, metadata: Row) -> Row:
+    """Make a thread of sealed metadata. Returns it as it is stored."""
     ttl = new.ttl or rt.manifest.thread_ttl.default
-    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=new.metadata, ttl=ttl)
+    row = threads.insert(tx, tenant_id, thread_id=new.thread_id, metadata=metadata, ttl=ttl)
     if row is None and new.keep_existing:
-        row = threads.get(tx, tenant_id, thread_id=new.thread_id)
+        row = threads.stored(tx, tenant_id, thread_id=new.thread_id)
         if new.allowed and forbidden(tx, tenant_id, "threads", [new.thread_id], new.allowed):
             row = None
     if row is None:
@@ -123,13 +131,15 @@ def patch(
     :raises NotFound: there is no such thread.
     :raises Invalid: its metadata would grow too large.
     """
-    with rt.engine.begin() as tx:
-        row = threads.patch(tx, tenant_id, thread_id=thread_id, metadata=metadata, ttl=ttl)
-        if row is None:
-            raise NotFound("Not Found")
-        if metadata:
-            check_merged(row["metadata"])
-    return row
+    # One statement changes it: nothing is locked while handlers encrypt, or decrypt what was there.
+    with rt.autocommit.connect() as tx:
+        if metadata and (before := threads.get(tx, tenant_id, thread_id=thread_id)):
+            check_merged({**before["metadata"], **metadata})
+        sealed = threads.sealed(rt.vault, metadata)
+        row = threads.patch(tx, tenant_id, thread_id=thread_id, metadata=sealed, ttl=ttl)
+    if row is None:
+        raise NotFound("Not Found")
+    return threads.opened(rt.vault, row)
 
 
 def search(rt: Runtime, tenant_id: str, *, query: Query, page: Page) -> Sequence[Row]:

@@ -334,3 +334,13 @@ def test_query_strings_that_are_wrong(app: Flask, ids: dict[str, str], query: st
 )
 def test_a_form_is_no_json(client: FlaskClient, path: str, unharmed: Callable[[Any], None]) -> None:
     unharmed(client.post(path, data={"metadata": "x"}))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/threads//state", "/threads//runs/wait", "/runs//"])
+def test_empty_id__is_nothing(client: FlaskClient, method: str, path: str) -> None:
+    """Not a redirect to another resource, which a client would follow."""
+    response = client.open(path, method=method, json={})
+
+    assert response.status_code == 404, response.headers.get("Location")
+    assert response.get_json() == {"detail": "Not Found"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from trellis.domain.http import Headers, HttpConfig
@@ -181,6 +183,19 @@ def test_patch(client: FlaskClient) -> None:
     }
     assert cron["updated_at"] > cron["created_at"] == before["created_at"]
     assert client.get(path).get_json() == cron
+
+
+def test_patch__many_at_once(app: Flask, client: FlaskClient) -> None:
+    """Each begins with what the one before it has left."""
+    path = f"/runs/crons/{make(client)['cron_id']}"
+
+    def send(n: int) -> int:
+        return app.test_client().patch(path, json={"metadata": {str(n): n}}).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(send, range(40))) == {200}
+
+    assert client.get(path).get_json()["metadata"] == {str(n): n for n in range(40)}
 
 
 def test_patch__end_time(client: FlaskClient) -> None:

@@ -24,6 +24,7 @@ SLOW = HANDLERS.read_text().replace(
 ).replace(
     "async def decrypt_json(ctx, data):", "async def decrypt_json(ctx, data):\n    await asyncio.sleep(0.4)"
 )  # fmt: skip
+ECHO = {"assistant_id": "echo", "input": {"value": "rattlesnake"}}
 IDLE = "SET idle_in_transaction_session_timeout = '200ms'"
 
 
@@ -90,6 +91,75 @@ def test_state_update(hasty: Runtime, post: Callable[[str, Any], Any], client: F
     assert patched.status_code < 300, patched.data
     state = client.get(path).get_json()
     assert (state["values"]["value"], state["metadata"]["b"]) == ("rattlesnake", 2)
+
+
+def test_assistant(
+    hasty: Runtime, post: Callable[[str, Any], Any], client: FlaskClient, sql: Sql
+) -> None:
+    made = post(
+        "/assistants", {"graph_id": "echo", "context": {"x": "viper"}, "metadata": {"a": 1}}
+    )
+    path = f"/assistants/{made['assistant_id']}"
+
+    renamed = client.patch(path, json={"name": "n", "metadata": {"b": 2}}, headers=told("blue"))
+    changed = client.patch(path, json={"context": {"x": "rattlesnake"}}, headers=told("red"))
+    restored = post(f"{path}/latest", {"version": 2})
+
+    assert (renamed.status_code, changed.status_code) == (200, 200), renamed.data + changed.data
+    assert renamed.get_json()["context"] == restored["context"] == {"x": "viper"}
+    assert changed.get_json()["context"] == {"x": "rattlesnake"}
+    assert restored["metadata"] == {"a": 1, "b": 2}
+    assert "viper" not in sql("SELECT string_agg(to_jsonb(v)::text, ' ') FROM assistant_version v")
+
+
+def test_thread(
+    hasty: Runtime, post: Callable[[str, Any], Any], client: FlaskClient, sql: Sql
+) -> None:
+    path = f"/threads/{post('/threads', {'metadata': {'a': 'viper'}})['thread_id']}"
+
+    patched = client.patch(path, json={"metadata": {"b": "rattlesnake"}}, headers=told("red"))
+
+    assert patched.status_code == 200, patched.data
+    assert patched.get_json()["metadata"] == {"a": "viper", "b": "rattlesnake"}
+    assert "rattlesnake" not in sql("SELECT metadata::text FROM thread")
+
+
+def test_cron(
+    hasty: Runtime, post: Callable[[str, Any], Any], client: FlaskClient, sql: Sql
+) -> None:
+    body = {"assistant_id": "echo", "schedule": "0 0 1 1 *", "input": {"value": "viper"}}
+    path = f"/runs/crons/{post('/runs/crons', {**body, 'metadata': {'a': 1}})['cron_id']}"
+
+    change = {"input": {"value": "rattlesnake"}, "metadata": {"b": 2}}
+    patched = client.patch(path, json=change, headers=told("red"))
+    run = post(f"{path}/run", {})
+
+    assert patched.status_code == 200, patched.data
+    assert patched.get_json()["payload"]["input"] == run["kwargs"]["input"] == change["input"]
+    assert patched.get_json()["metadata"] == {"a": 1, "b": 2}
+    assert "rattlesnake" not in sql("SELECT to_jsonb(c)::text FROM cron c")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/threads", {"metadata": {"a": "rattlesnake"}}),
+        ("/threads/{t}/runs", {**ECHO, "multitask_strategy": "interrupt"}),
+        ("/runs/batch", [ECHO, ECHO]),
+        ("/runs/crons", {**ECHO, "schedule": "0 0 1 1 *"}),
+    ],
+)
+def test_create__once(hasty: Runtime, client: FlaskClient, sql: Sql, path: str, body: Any) -> None:
+    made = client.post("/threads", json={"metadata": {"b": 1}}, headers=told("red"))
+    path = path.format(t=made.get_json()["thread_id"])
+    headers = {**told("red"), "Idempotency-Key": "k"}
+
+    first, again = (client.post(path, json=body, headers=headers) for _ in range(2))
+
+    assert first.status_code == 200, first.data
+    assert b"rattlesnake" in first.data
+    assert (again.data, again.headers["Idempotency-Replayed"]) == (first.data, "true")
+    assert "rattlesnake" not in sql("SELECT answer::text FROM idempotency")
 
 
 @pytest.mark.parametrize("on_thread", [False, True])

@@ -61,6 +61,16 @@ def test_create__first_answer_even_after_the_run_has_ended(
     assert client.post(path, json=ECHO, headers=HEADERS).data == first.data
 
 
+def test_create__first_answer_even_after_its_thread_is_gone(
+    client: FlaskClient, sql: Any, thread_id: str
+) -> None:
+    path = f"/threads/{thread_id}/runs"
+    first = client.post(path, json=ECHO, headers=HEADERS)
+    sql("DELETE FROM thread")
+
+    assert client.post(path, json=ECHO, headers=HEADERS).data == first.data
+
+
 @pytest.mark.parametrize(
     "path", ["/threads/{t}/runs/wait", "/runs/wait", "/threads/{t}/runs/stream", "/runs/stream"]
 )

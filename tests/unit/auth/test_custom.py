@@ -184,7 +184,17 @@ def test_authenticate__what_may_be_returned(made: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "made", [None, 7, {}, {"identity": None}, {"identity": "a", "permissions": "read"}], ids=str
+    "made",
+    [
+        None,
+        7,
+        {},
+        {"identity": None},
+        {"identity": "a", "permissions": "read"},
+        {"identity": "a\0b"},
+        "\ud800",
+    ],
+    ids=ascii,
 )
 def test_authenticate__what_may_not(made: Any) -> None:
     async def found() -> Any:

@@ -40,8 +40,13 @@ def test_condition_of__nested() -> None:
         {"a": {"$gt": 1}},
         {"a": {"$eq": 1, "b": 2}},
         {1: 2},
+        {"a": "x\0"},
+        {"a\0": "x"},
+        {"a": {"$contains": ["\ud800"]}},
+        {"$or": [{"a": {"$eq": {"b": "\0"}}}]},
+        {"a": object},
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_condition_of__no_filter(raw: Any) -> None:
     with pytest.raises(ValueError, match="filter"):

@@ -36,9 +36,7 @@ SELECT cron_id::text, assistant_id::text, thread_id::text, schedule, timezone, n
 
 -- name: lock
 -- A cron to be changed. Whoever fires it waits for the change, or has fired it before.
-SELECT assistant_id::text, thread_id::text, schedule, timezone, end_time, next_run_at, enabled, metadata, payload,
-       run,
-       clock_timestamp() AS now
+SELECT schedule, timezone, end_time, next_run_at, enabled, updated_at, clock_timestamp() AS now
   FROM cron
  WHERE cron_id = %(cron_id)s::uuid
    AND tenant_id = %(tenant_id)s

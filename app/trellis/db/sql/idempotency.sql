@@ -11,7 +11,7 @@ VALUES (%(tenant_id)s, %(key)s, %(fingerprint)s)
 RETURNING key
 
 -- name: find
-SELECT fingerprint, answer
+SELECT fingerprint, answer, created_at < clock_timestamp() - interval '24 hours' AS is_past
   FROM idempotency
  WHERE tenant_id = %(tenant_id)s
    AND key = %(key)s

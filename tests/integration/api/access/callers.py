@@ -45,6 +45,7 @@ Callers = Mapping[str, Caller]
 
 def callers(app: Flask, how: Callable[[str], Mapping[str, str]]) -> Callers:
     names = ("alice", "bob", "denied", "plain", "boom", "teapot", "noassistants", "endless")
+    names += ("nul", "half", "keyless", "list")
     return {name: Caller(app.test_client(), how(name)) for name in names}
 
 

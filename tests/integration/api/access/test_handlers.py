@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from integration.api.access.callers import AUTH_PROJECT, RUN, Callers, only_owners
+from integration.api.access.callers import AUTH_PROJECT, CRON, RUN, Callers, only_owners
 from trellis.api import access
 from trellis.runtime import Runtime
 
@@ -43,6 +43,30 @@ def test_handlers__false_forbids(people: Callers) -> None:
     denied = people["denied"]("POST", "/threads", {})
 
     assert (denied.status_code, denied.get_json()) == (403, {"detail": "Forbidden"})
+
+
+@only_owners
+@pytest.mark.parametrize("name", ["nul", "half", "keyless", "list"])
+def test_handlers__what_cannot_be_stored(
+    people: Callers, rows: Callable[[], Any], name: str
+) -> None:
+    """The handler has failed: nothing is done, and it is no 500."""
+    thread_id = people["alice"].post("/threads", {})["thread_id"]
+    before = rows()
+
+    for path, body in [
+        ("/threads", {}),
+        ("/threads/search", {}),
+        (f"/threads/{thread_id}/copy", None),
+        (f"/threads/{thread_id}/runs", RUN),
+        ("/runs", RUN),
+        ("/runs/crons", CRON),
+        ("/assistants", {"graph_id": "echo"}),
+    ]:
+        response = people[name]("POST", path, body)
+        assert response.status_code in (403, 422), (path, response.data)
+
+    assert rows() == before
 
 
 @only_owners

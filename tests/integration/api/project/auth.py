@@ -7,6 +7,14 @@ from langgraph_sdk import Auth
 
 auth = Auth()
 
+#: What the handler puts into the metadata for users of these names.
+UNSTORABLE: dict[str, Any] = {
+    "nul": {"owner": "a\0b"},
+    "half": {"owner": ["\ud800"]},
+    "keyless": {7: "owner"},
+    "list": ["owner"],
+}
+
 #: Every event that was handled, for tests to look at.
 seen: list[tuple[str, str, dict[str, Any]]] = []
 
@@ -34,6 +42,9 @@ async def owned(ctx: Auth.types.AuthContext, value: dict[str, Any]) -> Any:
         return False
     if ctx.user.identity == "endless":
         await asyncio.Event().wait()
+    if ctx.user.identity in UNSTORABLE:
+        value["metadata"] = UNSTORABLE[ctx.user.identity]
+        return None
     value.setdefault("metadata", {})["owner"] = ctx.user.identity
     return {"owner": ctx.user.identity}
 
