@@ -50,5 +50,6 @@ def hold(
     thread_id = system.new_thread()
     body = {"assistant_id": "steps", "input": course.input(hold=("two",)), **fields}
     client = clients.submit(system.request, "POST", f"/threads/{thread_id}/runs/{verb}", body)
-    course.wait_until_notes(">two")
+    wait_for(lambda: ">two" in course.journal() or client.done(), what="the second step")
+    assert not client.done(), client.result()
     return Held(course, thread_id, client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -106,10 +107,15 @@ def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _check_if_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
-    """A connection that died while idle is replaced. Asking at every checkout would cost each request a round trip."""
+    """
+    A connection that died while idle is replaced. Asking at every checkout would cost each request a round trip.
+
+    A server that goes says so on each connection, whoever uses it; one that is cut off does not.
+    """
     if connection.closed:
         raise DisconnectionError("the connection died before it was returned")
-    if time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_SECONDS:
+    is_fresh = time.monotonic() - record.info.get("used_at", time.monotonic()) < _IDLE_SECONDS
+    if is_fresh and not _has_news(connection):
         return
     try:
         with connection.cursor() as cursor:
@@ -117,6 +123,13 @@ def _check_if_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None
         connection.rollback()
     except psycopg2.Error as error:
         raise DisconnectionError("the connection died while idle") from error
+
+
+def _has_news(connection: Any) -> bool:
+    """Whether the server has said something that nobody asked for."""
+    sockets = select.poll()
+    sockets.register(connection.fileno(), select.POLLIN)
+    return bool(sockets.poll(0))
 
 
 def is_of_database(error: BaseException) -> bool:

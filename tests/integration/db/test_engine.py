@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import psycopg2
 import pytest
@@ -38,6 +38,25 @@ def test_connect__more_connections_died_after_their_answer_than_there_are(
 
     with autocommit.connect() as tx:
         assert tx.exec_driver_sql("SELECT 1").scalar_one() == 1
+
+
+def test_connect__after_the_server_has_left_all_connections(
+    autocommit: Engine, database_url: str
+) -> None:
+    """Also those that were in use a moment ago: nobody is told of a server that is there again."""
+    with ExitStack() as stack:
+        for tx in [stack.enter_context(autocommit.connect()) for _ in range(POOL_SIZE)]:
+            tx.exec_driver_sql("SELECT 1")
+    with closing(psycopg2.connect(database_url)) as other, other.cursor() as cursor:
+        cursor.execute(
+            "SELECT bool_and(pg_terminate_backend(pid, 20000)), count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert cursor.fetchone() == (True, POOL_SIZE)
+
+    for _ in range(POOL_SIZE):
+        with autocommit.connect() as tx:
+            assert tx.exec_driver_sql("SELECT 1").scalar_one() == 1
 
 
 def test_is_unavailable__what_sqlalchemy_did_not_wrap(database_url: str) -> None:
