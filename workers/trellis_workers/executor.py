@@ -258,7 +258,8 @@ class Executor:
             raise
         except Fenced:
             return None
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        # The graph's own, whatever it derives from: exits, groups of exits, timeouts of other frameworks.
+        except BaseException as error:
             return driver.Driven(outcome.of_exception(error), None)
 
     async def _until_stopped(self, attempt: Attempt) -> bool:

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -207,12 +208,10 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     while True:
-        try:
+        # We never stop it. A node called stop(), or exit(), with which asyncio stops the loop for all other runs too:
+        # its run fails (executor), no other.
+        with suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()
-            return
-        # A node called exit(): asyncio stops the loop, for all other runs too. Its run fails (executor), no other.
-        except (SystemExit, KeyboardInterrupt):
-            continue
 
 
 def _watch(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
