@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 
 import structlog
 
@@ -53,8 +55,22 @@ QUARANTINE_FAILED = "quarantine.failed"
 LEASES_EXPIRED = "leases.expired"
 
 
+class _Printer(structlog.PrintLogger):
+    """Prints a line if it can. Nobody leases, sweeps or commits less because the reader of the log is gone, or a disk full."""
+
+    def msg(self, message: str) -> None:
+        # ValueError: user code has closed the file.
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def configure(settings: Settings) -> None:
     """Send every log line of this process to stdout, as key=value or as one JSON object."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A locale without the character, or half of a pair.
+        sys.stdout.reconfigure(errors="backslashreplace")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_json
@@ -71,7 +87,7 @@ def configure(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelName(settings.log_level)
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _Printer(sys.stdout),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stdout, level=max(logging.WARNING, _level(settings)))

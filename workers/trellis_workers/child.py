@@ -12,7 +12,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
+from contextlib import suppress
 from functools import partial
 
 from celery import signals
@@ -248,6 +250,12 @@ def _sweep_seconds(host: Host) -> float:
 
 if __name__ == "__main__":
     # os._exit: threads of user code that ignore cancellation must not keep a drained process alive.
-    code = main(sys.argv[1], int(sys.argv[2]), Ward(sys.argv[3]))
-    sys.stdout.flush()
+    code = 1
+    try:
+        code = main(sys.argv[1], int(sys.argv[2]), Ward(sys.argv[3]))
+    except BaseException:
+        with suppress(OSError, ValueError):
+            traceback.print_exc()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
     os._exit(code)
