@@ -9,8 +9,8 @@ import time
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from langgraph.store.base import BaseStore
@@ -34,6 +34,7 @@ from trellis.graphs.plugs import Plugs
 from trellis.graphs.registry import Registry
 from trellis.graphs.vault import build as build_vault
 from trellis.loopback import OnDemand
+from trellis.processes import VitalThread, run_loop
 from trellis.runtime import Runtime, new_contents
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
@@ -190,7 +191,7 @@ def _start_loop(slots: int) -> asyncio.AbstractEventLoop:
     """One event loop for all async graphs; blocking nodes get as many threads as there are slots."""
     loop = _new_loop()
     loop.set_default_executor(ThreadPoolExecutor(slots + 8, thread_name_prefix="node"))
-    thread = threading.Thread(target=_run_loop, args=(loop,), name="loop", daemon=True)
+    thread = VitalThread(partial(_run_loop, loop), name="loop")
     thread.start()
     watch = threading.Thread(target=_watch, args=(loop, thread), name="loop-watch", daemon=True)
     watch.start()
@@ -207,11 +208,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    while True:
-        # We never stop it. A node called stop(), or exit(), with which asyncio stops the loop for all other runs too:
-        # its run fails (executor), no other.
-        with suppress(SystemExit, KeyboardInterrupt):
-            loop.run_forever()
+    # A node that called stop() or exit(): its run fails (executor), no other.
+    run_loop(loop)
 
 
 def _watch(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

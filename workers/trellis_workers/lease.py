@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from trellis.db import runs
 from trellis.domain.multitask import Action
 from trellis.domain.runs import Claim, Lease
+from trellis.processes import VitalThread
 from trellis.telemetry import LEASE_LATE, log
 
 #: How long a signal is remembered for a claim whose answer is still on its way.
@@ -49,8 +50,8 @@ class Keeper:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._threads = [
-            threading.Thread(target=self._keep, name="lease", daemon=True),
-            threading.Thread(target=self._watch, name="lease-watch", daemon=True),
+            VitalThread(self._keep, name="lease"),
+            VitalThread(self._watch, name="lease-watch"),
         ]
         for thread in self._threads:
             thread.start()

@@ -26,6 +26,7 @@ from trellis.db.rounds import Finish, Item, Locked, Read, Round, Take, Write
 from trellis.db.vault import vault_of
 from trellis.domain.runs import Claim
 from trellis.errors import EncryptionFailed, Unavailable
+from trellis.processes import VitalThread
 from trellis.telemetry import WRITER_RETRY, log
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class Writer:
         self._lazy = _Lazy()
         self._failed: dict[tuple[str, int], BaseException] = {}
         self._tries: dict[int, int] = {}
-        self._thread = threading.Thread(target=self._main, name="database", daemon=True)
+        self._thread = VitalThread(self._main, name="database")
         self._thread.start()
 
     @property
