@@ -29,6 +29,7 @@ class Take:
     among: Sequence[str] = ()  #: what an earlier try may have claimed instead
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
+    tries: int = 0  #: how often its thread was found locked
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -226,7 +227,10 @@ class Round:
     def _claim(
         self, hints: dict[str, str], items: Sequence[Take]
     ) -> tuple[list[runs.Claimed], bool]:
-        first = items[0]
+        first, among = items[0], list(hints)
+        for item in items:
+            # Which item's claim id a thread gets is left to chance.
+            item.among = among
         return runs.claim(
             self.tx,
             hints,
@@ -240,8 +244,6 @@ class Round:
     ) -> tuple[list[runs.Claimed], bool]:
         """Each hint for the next in line. Those that another process has taken meanwhile are made up for."""
         found = runs.foremost(self.tx, list(hints), graph_ids=items[0].graph_ids)
-        for item in items:
-            item.among = found
         claimed, _ = self._claim(dict(zip(found, hints.values(), strict=False)), items)
         return claimed, len(claimed) < len(found)
 

@@ -71,6 +71,22 @@ def test_take__many_hints_of_one_thread_in_one_round(writer, a_thread, a_run):
     assert [f.result(10) is not None for f in futures].count(True) == 1
 
 
+def test_take__no_thread_is_left_to_try_again_in(writer, engine, a_run, monkeypatch):
+    """User code may use up all that the system gives: the database thread does not die of it."""
+    run_id = a_run()
+
+    def refuse(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    with engine.begin() as holder:
+        holder.exec_driver_sql("SELECT 1 FROM thread FOR UPDATE")
+        hint = writer.submit(Take(run_id=run_id, owner="w", lease_seconds=9))
+        assert hint.result(10) is None
+
+    assert take(writer, run_id).run_id == run_id
+
+
 def test_write__marks_progress(writer, a_run, one):
     claim = take(writer, a_run())
 

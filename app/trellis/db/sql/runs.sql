@@ -146,6 +146,14 @@ SELECT t.thread_id::text, t.fence
  ORDER BY t.thread_id
    FOR UPDATE SKIP LOCKED
 
+-- name: waiting_elsewhere
+SELECT 1
+  FROM run
+ WHERE run_id = ANY(%(run_ids)s::uuid[])
+   AND status = 'pending'
+   AND thread_id <> ALL(%(thread_ids)s::uuid[])
+ LIMIT 1
+
 -- name: claim
 -- Second half, a statement of its own: its snapshot is taken after the thread locks are held, so it sees every run
 -- that was running or finished by then. Takes the head of each thread, whichever run the hint named; a run that
