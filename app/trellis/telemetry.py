@@ -18,6 +18,7 @@ RUN_FENCED = "run.fenced"
 RUN_RELEASED = "run.released"
 RUN_LOST = "run.lost"
 RUN_RESCUED = "run.rescued"
+RESCUE_FAILED = "rescue.failed"
 GRAPH_FAILED = "graph.failed"
 MANIFEST_WARNED = "manifest.warned"  #: langgraph.json asks for what has no effect
 LEASE_LATE = "lease.late"
