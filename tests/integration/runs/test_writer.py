@@ -14,6 +14,7 @@ from trellis.db import checkpoints
 from trellis.db.engine import new_engine
 from trellis.db.rounds import Finish, Read, Release, Take, Write
 from trellis.db.writer import Writer
+from trellis.dev.process import poll_until
 from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.errors import Fenced
 
@@ -222,6 +223,30 @@ def test_round__connections_are_cut(writer, engine, a_run, one):
 
     writer.later(a_row(claim))
     writer.submit(Finish(claim=claim, outcome=SUCCESS)).result(10)
+
+    assert one(COUNT, r=claim.run_id) == 1
+
+
+def test_round__the_server_is_a_standby_for_a_moment(writer, engine, a_run, one):
+    """During a failover connections are accepted by one that may not write: the primary is looked for again."""
+    claim = take(writer, a_run())
+    database = engine.url.database
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
+        tx.execute(text(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on'))
+        try:
+            tx.execute(
+                text(
+                    f"SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE {others}"
+                )
+            )
+            writer.later(a_row(claim))
+            finish = writer.submit(Finish(claim=claim, outcome=SUCCESS))
+            came = text(f"SELECT 1 FROM pg_stat_activity WHERE {others}")
+            assert poll_until(lambda: tx.execute(came).first() is not None, seconds=5)
+        finally:
+            tx.execute(text(f'ALTER DATABASE "{database}" RESET default_transaction_read_only'))
+        finish.result(10)
 
     assert one(COUNT, r=claim.run_id) == 1
 
