@@ -170,6 +170,24 @@ def test_two_children__one_is_killed__then_one_that_heard_of_a_run__then_their_p
     kill_the_parent(crew, worker, clients, second)
 
 
+@pytest.mark.timeout(240)
+def test_a_child_that_freezes_while_it_leaves__is_killed_in_the_end(
+    crew: System, clients: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="6")
+    held = hold(crew, clients, tmp_path)
+    until_durable(crew, held.thread_id)
+    leaving = psutil.Process(holder(crew, held.thread_id))
+    leaving.send_signal(signal.SIGTERM)
+    until_ready(worker, 2)
+
+    leaving.suspend()
+
+    leaving.wait(timeout=40)
+    held.course.wait_until_notes(">two", times=2)
+    finish(held)
+
+
 def test_a_child_that_grows__is_replaced_while_runs_go_on(crew: System) -> None:
     worker = start_workers(crew, 1, TRELLIS_WORKER_MAX_MEMORY_MB="300")
     [first] = children(worker)

@@ -18,6 +18,7 @@ class State(TypedDict, total=False):
     folder: str
     hold: list[str]
     fail: str
+    deaths: int
     pause: float
     log: Annotated[list[str], operator.add]
 
