@@ -72,6 +72,8 @@ class Drain:
             attempt.control.request_drain()
         _wait(executor, until=end - _CANCEL)
         for attempt in list(executor.attempts):
+            # Again: it may have begun since, and would take our cancelling for a failure of its own.
+            attempt.control.request_drain()
             if attempt.task is not None:
                 self._host.loop.call_soon_threadsafe(attempt.task.cancel)
         _wait(executor, until=end - _TAKE)

@@ -30,6 +30,7 @@ from trellis.errors import EncryptionFailed, Fenced, TrellisError, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
     RUN_ABANDONED,
+    RUN_BROKEN,
     RUN_CLAIMED,
     RUN_FENCED,
     RUN_FINISHED,
@@ -147,6 +148,10 @@ class Executor:
                 due = await self._next(due)
                 if self._ward is not Ward.OPEN:
                     break
+        except Exception:
+            # Whoever started us may not look at how it ended.
+            log().error(RUN_BROKEN, run_id=run_id, exc_info=True)
+            due = None
         finally:
             self._executing -= 1
         if due is not None:
@@ -161,8 +166,7 @@ class Executor:
         if self._host.draining.is_set():
             # SIGTERM came while the claim was on its way (race 33).
             return await self._release(taken.run)
-        readable = await self._opened(taken)
-        following = await self._attempt(readable) if readable else None
+        following = await self._attempt(taken)
         self._count()
         return following
 
@@ -209,25 +213,42 @@ class Executor:
         self.attempts.add(attempt)
         host.keeper.hold(
             claim,
+            since=taken.sent_at,
             lose=lambda: _on_loop(host, attempt.lose),
             end=lambda action: _on_loop(host, partial(attempt.end, action)),
         )
-        host.events.start(
-            claim,
-            resumable=taken.run.kwargs["resumable"],
-            # Nobody follows the thread of a stateless run.
-            tenant_id=None if taken.run.kwargs["temporary"] else taken.run.tenant_id,
-            graph_id=taken.run.graph_id,
-        )
-        host.events.send(claim, "metadata", _metadata(taken.run))
         try:
-            return await self._run(attempt, taken)
+            return await self._begin(attempt, taken)
         finally:
             attempt.over = True
             host.keeper.let_go(claim)
             host.writer.forget(claim)
             host.events.leave(claim)
             self.attempts.discard(attempt)
+
+    async def _begin(self, attempt: Attempt, taken: Taken) -> Pending | None:
+        opened = await self._opened(taken)
+        if opened is None:
+            return None
+        attempt.run = opened.run
+        try:
+            self._tell_begin(opened.run)
+        except Exception as error:
+            log().error(RUN_BROKEN, run_id=opened.run.claim.run_id, exc_info=True)
+            ended = driver.Driven(outcome.of_exception(error), None)
+            return await self._finish(attempt, ended, seconds=0)
+        return await self._run(attempt, opened)
+
+    def _tell_begin(self, run: Claimed) -> None:
+        events = self._host.events
+        events.start(
+            run.claim,
+            resumable=run.kwargs["resumable"],
+            # Nobody follows the thread of a stateless run.
+            tenant_id=None if run.kwargs["temporary"] else run.tenant_id,
+            graph_id=run.graph_id,
+        )
+        events.send(run.claim, "metadata", _metadata(run))
 
     async def _run(self, attempt: Attempt, taken: Taken) -> Pending | None:
         started = time.monotonic()

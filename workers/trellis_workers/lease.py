@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
@@ -31,7 +31,7 @@ class _Held:
     claim: Claim
     lose: Callable[[], None]
     end: Callable[[Action], None]
-    renewed_at: float = field(default_factory=time.monotonic)
+    renewed_at: float
     told: bool = False
 
 
@@ -57,10 +57,15 @@ class Keeper:
             thread.start()
 
     def hold(
-        self, claim: Claim, *, lose: Callable[[], None], end: Callable[[Action], None]
+        self,
+        claim: Claim,
+        *,
+        since: float,
+        lose: Callable[[], None],
+        end: Callable[[Action], None],
     ) -> None:
-        """Keep this claim from now on."""
-        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose, end)
+        """Keep this claim, sent for at `since`: a blocked loop may have had its answer for long."""
+        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose, end, renewed_at=since)
         # The signal may have been faster than the answer to the claim.
         if claim.run_id in self._signals:
             self._wake.set()

@@ -6,6 +6,7 @@ then fences of the runs that write (sorted, waiting), then rows, then claims (sk
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Take:
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
     tries: int = 0  #: how often its thread was found locked
+    sent_at: float = 0.0  #: on our monotonic clock: the lease began later than that
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -72,6 +74,7 @@ class Taken:
 
     run: runs.Claimed
     latest: checkpoints.Stored | None
+    sent_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +217,17 @@ class Round:
         if not items:
             return
         before = self._taken_before([item for item in items if item.retried])
-        hints = {item.run_id: item.claim_id for item in items if item.claim_id not in before}
+        new = [item for item in items if item.claim_id not in before]
+        for item in new:
+            item.sent_at = time.monotonic()
+        hints = {item.run_id: item.claim_id for item in new}
         claim = self._claim_foremost if items[0].graph_ids else self._claim
         claimed, locked = claim(hints, items) if hints else ([], False)
         stored = self._latest([*before.values(), *claimed])
         spare = iter(claimed)
         for item in items:
             run = before.get(item.claim_id) or next(spare, None)
-            taken = Taken(run, stored.get(run.claim.thread_id)) if run else None
+            taken = Taken(run, stored.get(run.claim.thread_id), item.sent_at) if run else None
             self.results[id(item)] = Locked() if taken is None and locked else taken
 
     def _claim(
