@@ -31,6 +31,7 @@ CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
 RUN_UNREADABLE = "run.unreadable"  #: an encryption handler did not open what a run is to do
 RUN_ABANDONED = "run.abandoned"
+PROCESS_STUCK = "process.stuck"  #: with nodes that ignore that their runs are over
 RUN_BROKEN = "run.broken"  #: not by its graph
 REPLACEMENT_FAILED = "replacement.failed"  #: of what a decryptor wants stored anew
 PRIORITY_FAILED = "priority.failed"  #: the operator's hook

@@ -10,7 +10,7 @@ from functools import partial
 
 from trellis.processes import VitalThread
 
-#: Child to parent: I take runs; I take no more; I have executed as many as I may. The name of a ward: it has runs.
+#: Child to parent: I take runs; I take no more; another should take my place. The name of a ward: it has runs.
 READY, DRAINING, WORN = "ready", "draining", "worn"
 #: Parent to child: a neighbour died, look for its runs now.
 RESCUE = "rescue"

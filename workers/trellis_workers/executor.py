@@ -29,6 +29,7 @@ from trellis.domain.runs import Claim, Outcome, RunStatus, ThreadStatus, Ward
 from trellis.errors import EncryptionFailed, Fenced, TrellisError, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
+    PROCESS_STUCK,
     RUN_ABANDONED,
     RUN_BROKEN,
     RUN_CLAIMED,
@@ -42,6 +43,7 @@ from trellis.telemetry import (
 from trellis_workers import driver, outcome, protocol
 from trellis_workers.host import Host
 from trellis_workers.resumption import ResumptionSaver, new_own_saver
+from trellis_workers.threads import SPARE, asking
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
@@ -95,7 +97,7 @@ class Executor:
     """Executes runs for the slots of a process, and knows which are executing."""
 
     def __init__(self, host: Host, *, worn: Callable[[], None], ward: Ward = Ward.OPEN) -> None:
-        """`worn` is called after the last run that this process is to execute, if there is such a limit."""
+        """`worn` is called when another process should take this one's place: it has executed enough, or is stuck."""
         self._ward = ward
         self._host = host
         is_ordered = host.rt.priority is not None and ward is Ward.OPEN
@@ -304,6 +306,11 @@ class Executor:
             log().warning(RUN_ABANDONED, run_id=attempt.run.claim.run_id, grace=_GRACE_SECONDS)
             self.zombies.add(task)
         task.add_done_callback(partial(self._forget, attempt.run.claim))
+        stuck = len(self.zombies) + self._host.node_threads.stuck
+        if stuck >= SPARE:
+            # Soon no run would find a thread.
+            log().warning(PROCESS_STUCK, nodes=stuck)
+            self._worn()
 
     def _forget(self, claim: Claim, task: asyncio.Task[Any]) -> None:
         """Take note of how a cancelled graph ended, so that nobody complains that nobody did."""
@@ -323,6 +330,7 @@ class Executor:
         claim, events = run.claim, host.events
         # Clients that its nodes make work on the data of the same tenant.
         caller.set(Principal(tenant_id=run.tenant_id))
+        asking.set(attempt)
         config = driver.client_config(run)
         store = host.store(run.tenant_id, partial(runs.fence, claim=claim))
 

@@ -43,6 +43,7 @@ from trellis.telemetry import LOOP_BLOCKED, log
 from trellis_workers.lease import Keeper
 from trellis_workers.maintenance.deliverer import Deliverer
 from trellis_workers.maintenance.remover import Remover
+from trellis_workers.threads import NodeThreads
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class Host:
     writer: Writer
     keeper: Keeper
     lease: Lease
+    node_threads: NodeThreads
     store_threads: Executor
     index: Index | None
     loopback: OnDemand
@@ -119,7 +121,8 @@ def build(settings: Settings, *, owner: str) -> Host:
     lease = Lease()
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
-    loop = _start_loop(settings.slots)
+    nodes = NodeThreads(settings.slots)
+    loop = _start_loop(nodes)
     rt = Runtime(
         settings=settings,
         manifest=manifest,
@@ -147,6 +150,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
         loopback=api,
+        node_threads=nodes,
         store_threads=ThreadPoolExecutor(4, thread_name_prefix="store"),
         index=embeddings.load(manifest),
         cache=cache,
@@ -187,10 +191,10 @@ def close(host: Host) -> None:
     host.engine.dispose()
 
 
-def _start_loop(slots: int) -> asyncio.AbstractEventLoop:
-    """One event loop for all async graphs; blocking nodes get as many threads as there are slots."""
+def _start_loop(nodes: NodeThreads) -> asyncio.AbstractEventLoop:
+    """One event loop for all async graphs; blocking nodes have threads."""
     loop = _new_loop()
-    loop.set_default_executor(ThreadPoolExecutor(slots + 8, thread_name_prefix="node"))
+    loop.set_default_executor(nodes)
     thread = VitalThread(partial(_run_loop, loop), name="loop")
     thread.start()
     watch = threading.Thread(target=_watch, args=(loop, thread), name="loop-watch", daemon=True)

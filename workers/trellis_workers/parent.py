@@ -163,7 +163,7 @@ class Parent:
         if not child.is_ready:
             return False
         if child.is_worn:
-            log().info(WORKER_RECYCLED, pid=child.pid, reason="runs")
+            log().info(WORKER_RECYCLED, pid=child.pid, reason="worn")
             return True
         if not limit or child.age_seconds < _MIN_AGE_SECONDS or child.resident_mb <= limit:
             return False

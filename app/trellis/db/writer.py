@@ -25,7 +25,7 @@ from trellis.db.queries import Preparing
 from trellis.db.rounds import Finish, Item, Locked, Read, Round, Take, Write
 from trellis.db.vault import vault_of
 from trellis.domain.runs import Claim
-from trellis.errors import EncryptionFailed, Unavailable
+from trellis.errors import EncryptionFailed, Fenced, Unavailable
 from trellis.processes import VitalThread
 from trellis.telemetry import WRITER_RETRY, log
 
@@ -227,7 +227,12 @@ class Writer:
         return results
 
     def _note(self, item: Item, result: Any) -> None:
-        if isinstance(item, Write) and isinstance(result, BaseException):
+        # What is fenced stays so without being noted; a graph that was left to itself would be noted for good.
+        if (
+            isinstance(item, Write)
+            and isinstance(result, Exception)
+            and not isinstance(result, Fenced)
+        ):
             self._failed.setdefault((item.claim.run_id, item.claim.fence), result)
 
     def _deliver(self, batch: Sequence[Entry], results: dict[int, Any]) -> None:
