@@ -1,4 +1,4 @@
-"""What the operating system knows of processes: that they end with their parent, how they ended, their memory."""
+"""Processes and their threads: that they end with their parent, how they ended, their memory, what they cannot lose."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 _PR_SET_PDEATHSIG = 1
 
@@ -52,3 +59,29 @@ def resident_bytes(pid: int) -> int:
         ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     return int(answer.stdout.strip() or 0) * 1024
+
+
+def run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    Run an event loop for ever.
+
+    User code on it may call stop(), or exit(), which asyncio lets through: neither must end it for all the others.
+    """
+    while True:
+        with suppress(SystemExit, KeyboardInterrupt):
+            loop.run_forever()
+
+
+class VitalThread(threading.Thread):
+    """A thread without which its process only looks well: should it ever raise, the process ends, and is replaced."""
+
+    def __init__(self, target: Callable[[], object], *, name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except BaseException:
+            with suppress(OSError, ValueError):
+                traceback.print_exc()
+            os._exit(1)

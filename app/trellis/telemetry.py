@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 
 import structlog
 
@@ -16,6 +18,7 @@ RUN_FENCED = "run.fenced"
 RUN_RELEASED = "run.released"
 RUN_LOST = "run.lost"
 RUN_RESCUED = "run.rescued"
+RESCUE_FAILED = "rescue.failed"
 GRAPH_FAILED = "graph.failed"
 MANIFEST_WARNED = "manifest.warned"  #: langgraph.json asks for what has no effect
 LEASE_LATE = "lease.late"
@@ -28,6 +31,8 @@ CANCEL_FAILED = "cancel.failed"
 RUN_CANCELLED = "run.cancelled"
 RUN_UNREADABLE = "run.unreadable"  #: an encryption handler did not open what a run is to do
 RUN_ABANDONED = "run.abandoned"
+PROCESS_STUCK = "process.stuck"  #: with nodes that ignore that their runs are over
+RUN_BROKEN = "run.broken"  #: not by its graph
 REPLACEMENT_FAILED = "replacement.failed"  #: of what a decryptor wants stored anew
 PRIORITY_FAILED = "priority.failed"  #: the operator's hook
 CACHE_FAILED = "cache.failed"  #: langgraph_sdk.cache
@@ -46,6 +51,7 @@ CRON_FAILED = "cron.failed"
 WORKER_READY = "worker.ready"
 WORKER_DRAINING = "worker.draining"
 WORKER_DIED = "worker.died"
+WORKER_NOT_STARTED = "worker.not_started"
 WORKER_RECYCLED = "worker.recycled"
 PRESENCE_FAILED = "presence.failed"
 QUARANTINE_BEGUN = "quarantine.begun"
@@ -53,8 +59,22 @@ QUARANTINE_FAILED = "quarantine.failed"
 LEASES_EXPIRED = "leases.expired"
 
 
+class _Printer(structlog.PrintLogger):
+    """Prints a line if it can. Nobody leases, sweeps or commits less because the reader of the log is gone, or a disk full."""
+
+    def msg(self, message: str) -> None:
+        # ValueError: user code has closed the file.
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def configure(settings: Settings) -> None:
     """Send every log line of this process to stdout, as key=value or as one JSON object."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A locale without the character, or half of a pair.
+        sys.stdout.reconfigure(errors="backslashreplace")
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_json
@@ -71,7 +91,7 @@ def configure(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelName(settings.log_level)
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=lambda *_: _Printer(sys.stdout),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stdout, level=max(logging.WARNING, _level(settings)))

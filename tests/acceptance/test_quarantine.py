@@ -129,6 +129,20 @@ def test_a_run_that_kills_its_process(
     assert system.rows(letter, run_id) == [(3, "WorkerLost")]
 
 
+def test_a_run_that_ends_its_process_as_if_all_were_well(
+    system: System, course: Course, start_worker: Callable[..., Process]
+) -> None:
+    """Its lease is ended at once, and it goes on apart from all others, as after any other death."""
+    worker = start_worker(1)
+    poison = {"assistant_id": "poison", "input": course.input(fail="left", deaths=1)}
+
+    run_id = run_in_background(system, poison)
+
+    wait_for_success(system, [run_id])
+    assert system.rows("SELECT attempt, crashes FROM run WHERE run_id = %s", run_id) == [(2, 1)]
+    assert quarantines(worker) == ["shared"]
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.long
 def test_a_run_that_kills_its_process__beside_newer_ones(

@@ -122,6 +122,22 @@ def take_from_its_worker(engine: Engine, thread_id: str, run_id: str) -> None:
         assert runs.rescue(tx, run_id, thread_id, backoff_seconds=60) == "pending"
 
 
+def test_a_run_that_cannot_be_begun__fails(system: System, course: Course) -> None:
+    """It was accepted by another version, say. Its lease was kept for ever."""
+    thread_id = system.new_thread()
+    body = {"assistant_id": "keeping", "input": course.input(), "after_seconds": 60}
+    run_id = system.post(f"/threads/{thread_id}/runs", body)["run_id"]
+    maimed = "(kwargs::jsonb - 'resumable')::json"
+    change = f"UPDATE run SET kwargs = {maimed}, run_after = clock_timestamp() WHERE run_id = %s"
+
+    assert system.change(change, run_id) == 1
+
+    assert ending(system, run_id) == "error"
+    told = "SELECT error ->> 'error', crashes FROM run WHERE run_id = %s"
+    assert system.rows(told, run_id) == [("KeyError", 0)]
+    assert course.journal() == []
+
+
 def test_connections_that_are_cut__cost_no_step(system: System, course: Course) -> None:
     """
     Checkpoints, the store and the end: each finds its connection dead.

@@ -297,17 +297,29 @@ def test_wait__node_that_raises_cancelled(client: Any, thread_id: str) -> None:
     assert client.threads.get(thread_id)["status"] == "error"
 
 
-@pytest.mark.parametrize(("graph_id", "given"), [("failing", {"fail": "exit"}), ("quitting", {})])
+@pytest.mark.parametrize(
+    ("graph_id", "given", "error"),
+    [
+        ("failing", {"fail": "exit"}, {"error": "SystemExit", "message": "3"}),
+        ("quitting", {}, {"error": "SystemExit", "message": "3"}),
+        ("failing", {"fail": "overdue"}, {"error": "Overdue", "message": "too late"}),
+        ("failing", {"fail": "halt"}, {"error": "Overdue", "message": "stopped"}),
+    ],
+)
 def test_wait__node_that_exits(
-    client: Any, thread_id: str, course: Course, graph_id: str, given: Any
+    client: Any, thread_id: str, course: Course, graph_id: str, given: Any, error: Any
 ) -> None:
-    """sys.exit() in an async and in a blocking node ends its run, and no other."""
+    """
+    sys.exit() in an async and in a blocking node ends its run, and no other.
+
+    So does an error that is no `Exception`, and a node that stops the event loop.
+    """
     bystander = client.runs.create(thread_id, "steps", input=course.input(hold=("two",)))
     course.wait_until_notes(">two")
 
     answer = client.runs.wait(None, graph_id, input=given, raise_error=False)
 
-    assert answer == {"__error__": {"error": "SystemExit", "message": "3"}}
+    assert answer == {"__error__": error}
     course.open("two")
     assert client.runs.join(thread_id, bystander["run_id"])["log"] == ["one", "two", "three"]
     assert course.journal().count(">two") == 1

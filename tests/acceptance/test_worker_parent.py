@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from acceptance.course import Held, hold
+from acceptance.course import Course, Held, hold
 from acceptance.system import Process, System, wait_for
 from acceptance.workers import ALL, assert_all_succeed, children, crashes, holder, start_workers
+from trellis_workers.threads import SPARE
 
 #: A lease takes 15 s to run out: who goes on sooner has not waited for it.
 SOON_SECONDS = 10.0
@@ -170,6 +171,24 @@ def test_two_children__one_is_killed__then_one_that_heard_of_a_run__then_their_p
     kill_the_parent(crew, worker, clients, second)
 
 
+@pytest.mark.timeout(240)
+def test_a_child_that_freezes_while_it_leaves__is_killed_in_the_end(
+    crew: System, clients: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="6")
+    held = hold(crew, clients, tmp_path)
+    until_durable(crew, held.thread_id)
+    leaving = psutil.Process(holder(crew, held.thread_id))
+    leaving.send_signal(signal.SIGTERM)
+    until_ready(worker, 2)
+
+    leaving.suspend()
+
+    leaving.wait(timeout=40)
+    held.course.wait_until_notes(">two", times=2)
+    finish(held)
+
+
 def test_a_child_that_grows__is_replaced_while_runs_go_on(crew: System) -> None:
     worker = start_workers(crew, 1, TRELLIS_WORKER_MAX_MEMORY_MB="300")
     [first] = children(worker)
@@ -183,6 +202,25 @@ def test_a_child_that_grows__is_replaced_while_runs_go_on(crew: System) -> None:
     assert_all_succeed(crew, ids)
     [second] = children(worker)
     assert second.memory_info().rss < 300 << 20
+
+
+def test_a_child_whose_threads_are_stuck__is_replaced(crew: System, tmp_path: Path) -> None:
+    """Nodes that no cancel reaches: their runs are over, and those that come find threads."""
+    worker = start_workers(crew, 1)
+    [stuck] = children(worker)
+    course = Course(tmp_path)
+    for _ in range(SPARE):
+        body = {"assistant_id": "blocking", "input": course.input()}
+        crew.post(f"/threads/{crew.new_thread()}/runs", body)
+    course.wait_until_notes(">block", times=SPARE)
+
+    crew.request("POST", "/runs/cancel", {"status": "running"})
+
+    worker.wait_until_says("worker.recycled")
+    stuck.wait(timeout=60)
+    assert "worker.died" not in worker.said()
+    course.open("block")
+    assert_all_succeed(crew, [run_leaky(crew, megabytes=0)])
 
 
 def test_a_child_that_has_done_its_share__is_replaced(crew: System) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
-#: Child to parent: I take runs; I take no more; I have executed as many as I may. The name of a ward: it has runs.
+from trellis.processes import VitalThread
+
+#: Child to parent: I take runs; I take no more; another should take my place. The name of a ward: it has runs.
 READY, DRAINING, WORN = "ready", "draining", "worn"
 #: Parent to child: a neighbour died, look for its runs now.
 RESCUE = "rescue"
@@ -35,7 +37,7 @@ class Channel:
 
     def listen(self, answers: Mapping[str, Callable[[], None]]) -> None:
         """Call what answers a word, from a thread, from now on."""
-        threading.Thread(target=self._listen, args=(answers,), name="parent", daemon=True).start()
+        VitalThread(partial(self._listen, answers), name="parent").start()
 
     def _listen(self, answers: Mapping[str, Callable[[], None]]) -> None:
         with self._socket.makefile("r") as lines:

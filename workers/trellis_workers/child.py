@@ -12,7 +12,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
+from contextlib import suppress
 from functools import partial
 
 from celery import signals
@@ -221,7 +223,20 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
         Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
         Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer, tell_ends)),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
-        Chore("prune", 5.0, lambda: pruner.prune(host.engine)),
+        # A busy installation leaves more than one look's worth behind.
+        Chore(
+            "prune threads",
+            5.0,
+            lambda: pruner.prune_temporary_threads(host.engine),
+            then=("prune threads", 1.0),
+        ),
+        Chore(
+            "prune records",
+            5.0,
+            lambda: pruner.prune_records(host.engine),
+            then=("prune records", 1.0),
+        ),
+        Chore("count threads", 5.0, lambda: pruner.count_threads(host.engine)),
         Chore(
             "expire",
             60 * ttl.sweep_interval_minutes,
@@ -248,6 +263,12 @@ def _sweep_seconds(host: Host) -> float:
 
 if __name__ == "__main__":
     # os._exit: threads of user code that ignore cancellation must not keep a drained process alive.
-    code = main(sys.argv[1], int(sys.argv[2]), Ward(sys.argv[3]))
-    sys.stdout.flush()
+    code = 1
+    try:
+        code = main(sys.argv[1], int(sys.argv[2]), Ward(sys.argv[3]))
+    except BaseException:
+        with suppress(OSError, ValueError):
+            traceback.print_exc()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
     os._exit(code)

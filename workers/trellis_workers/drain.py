@@ -12,6 +12,7 @@ from typing import Any
 
 from trellis.db.rounds import Release
 from trellis.errors import TrellisError
+from trellis.processes import VitalThread
 from trellis.telemetry import RUN_RELEASED, WORKER_DRAINING, log
 from trellis_workers.executor import Attempt, Executor
 from trellis_workers.host import Host
@@ -37,7 +38,7 @@ class Drain:
         self._has_left = False
         self._asked, self._asking = os.pipe()
         os.set_blocking(self._asking, False)
-        threading.Thread(target=self._main, name="drain", daemon=True).start()
+        VitalThread(self._main, name="drain").start()
 
     def begin(self) -> None:
         """
@@ -71,6 +72,8 @@ class Drain:
             attempt.control.request_drain()
         _wait(executor, until=end - _CANCEL)
         for attempt in list(executor.attempts):
+            # Again: it may have begun since, and would take our cancelling for a failure of its own.
+            attempt.control.request_drain()
             if attempt.task is not None:
                 self._host.loop.call_soon_threadsafe(attempt.task.cancel)
         _wait(executor, until=end - _TAKE)

@@ -29,7 +29,9 @@ from trellis.domain.runs import Claim, Outcome, RunStatus, ThreadStatus, Ward
 from trellis.errors import EncryptionFailed, Fenced, TrellisError, Unavailable
 from trellis.stream import encoder
 from trellis.telemetry import (
+    PROCESS_STUCK,
     RUN_ABANDONED,
+    RUN_BROKEN,
     RUN_CLAIMED,
     RUN_FENCED,
     RUN_FINISHED,
@@ -41,6 +43,7 @@ from trellis.telemetry import (
 from trellis_workers import driver, outcome, protocol
 from trellis_workers.host import Host
 from trellis_workers.resumption import ResumptionSaver, new_own_saver
+from trellis_workers.threads import SPARE, asking
 
 #: How long a graph that was cancelled may still take to clean up, in seconds. Then its run ends without it.
 _GRACE_SECONDS = 5.0
@@ -94,7 +97,7 @@ class Executor:
     """Executes runs for the slots of a process, and knows which are executing."""
 
     def __init__(self, host: Host, *, worn: Callable[[], None], ward: Ward = Ward.OPEN) -> None:
-        """`worn` is called after the last run that this process is to execute, if there is such a limit."""
+        """`worn` is called when another process should take this one's place: it has executed enough, or is stuck."""
         self._ward = ward
         self._host = host
         is_ordered = host.rt.priority is not None and ward is Ward.OPEN
@@ -147,6 +150,10 @@ class Executor:
                 due = await self._next(due)
                 if self._ward is not Ward.OPEN:
                     break
+        except Exception:
+            # Whoever started us may not look at how it ended.
+            log().error(RUN_BROKEN, run_id=run_id, exc_info=True)
+            due = None
         finally:
             self._executing -= 1
         if due is not None:
@@ -161,8 +168,7 @@ class Executor:
         if self._host.draining.is_set():
             # SIGTERM came while the claim was on its way (race 33).
             return await self._release(taken.run)
-        readable = await self._opened(taken)
-        following = await self._attempt(readable) if readable else None
+        following = await self._attempt(taken)
         self._count()
         return following
 
@@ -209,25 +215,42 @@ class Executor:
         self.attempts.add(attempt)
         host.keeper.hold(
             claim,
+            since=taken.sent_at,
             lose=lambda: _on_loop(host, attempt.lose),
             end=lambda action: _on_loop(host, partial(attempt.end, action)),
         )
-        host.events.start(
-            claim,
-            resumable=taken.run.kwargs["resumable"],
-            # Nobody follows the thread of a stateless run.
-            tenant_id=None if taken.run.kwargs["temporary"] else taken.run.tenant_id,
-            graph_id=taken.run.graph_id,
-        )
-        host.events.send(claim, "metadata", _metadata(taken.run))
         try:
-            return await self._run(attempt, taken)
+            return await self._begin(attempt, taken)
         finally:
             attempt.over = True
             host.keeper.let_go(claim)
             host.writer.forget(claim)
             host.events.leave(claim)
             self.attempts.discard(attempt)
+
+    async def _begin(self, attempt: Attempt, taken: Taken) -> Pending | None:
+        opened = await self._opened(taken)
+        if opened is None:
+            return None
+        attempt.run = opened.run
+        try:
+            self._tell_begin(opened.run)
+        except Exception as error:
+            log().error(RUN_BROKEN, run_id=opened.run.claim.run_id, exc_info=True)
+            ended = driver.Driven(outcome.of_exception(error), None)
+            return await self._finish(attempt, ended, seconds=0)
+        return await self._run(attempt, opened)
+
+    def _tell_begin(self, run: Claimed) -> None:
+        events = self._host.events
+        events.start(
+            run.claim,
+            resumable=run.kwargs["resumable"],
+            # Nobody follows the thread of a stateless run.
+            tenant_id=None if run.kwargs["temporary"] else run.tenant_id,
+            graph_id=run.graph_id,
+        )
+        events.send(run.claim, "metadata", _metadata(run))
 
     async def _run(self, attempt: Attempt, taken: Taken) -> Pending | None:
         started = time.monotonic()
@@ -258,7 +281,8 @@ class Executor:
             raise
         except Fenced:
             return None
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        # The graph's own, whatever it derives from: exits, groups of exits, timeouts of other frameworks.
+        except BaseException as error:
             return driver.Driven(outcome.of_exception(error), None)
 
     async def _until_stopped(self, attempt: Attempt) -> bool:
@@ -282,6 +306,11 @@ class Executor:
             log().warning(RUN_ABANDONED, run_id=attempt.run.claim.run_id, grace=_GRACE_SECONDS)
             self.zombies.add(task)
         task.add_done_callback(partial(self._forget, attempt.run.claim))
+        stuck = len(self.zombies) + self._host.node_threads.stuck
+        if stuck >= SPARE:
+            # Soon no run would find a thread.
+            log().warning(PROCESS_STUCK, nodes=stuck)
+            self._worn()
 
     def _forget(self, claim: Claim, task: asyncio.Task[Any]) -> None:
         """Take note of how a cancelled graph ended, so that nobody complains that nobody did."""
@@ -301,6 +330,7 @@ class Executor:
         claim, events = run.claim, host.events
         # Clients that its nodes make work on the data of the same tenant.
         caller.set(Principal(tenant_id=run.tenant_id))
+        asking.set(attempt)
         config = driver.client_config(run)
         store = host.store(run.tenant_id, partial(runs.fence, claim=claim))
 

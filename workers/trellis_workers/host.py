@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from langgraph.store.base import BaseStore
@@ -33,6 +34,7 @@ from trellis.graphs.plugs import Plugs
 from trellis.graphs.registry import Registry
 from trellis.graphs.vault import build as build_vault
 from trellis.loopback import OnDemand
+from trellis.processes import VitalThread, run_loop
 from trellis.runtime import Runtime, new_contents
 from trellis.settings import Settings
 from trellis.stream.presence import Presence
@@ -41,6 +43,7 @@ from trellis.telemetry import LOOP_BLOCKED, log
 from trellis_workers.lease import Keeper
 from trellis_workers.maintenance.deliverer import Deliverer
 from trellis_workers.maintenance.remover import Remover
+from trellis_workers.threads import NodeThreads
 
 T = TypeVar("T")
 
@@ -62,6 +65,7 @@ class Host:
     writer: Writer
     keeper: Keeper
     lease: Lease
+    node_threads: NodeThreads
     store_threads: Executor
     index: Index | None
     loopback: OnDemand
@@ -117,7 +121,8 @@ def build(settings: Settings, *, owner: str) -> Host:
     lease = Lease()
     cache = Cache()
     redis = connect(settings.redis_url, max_connections=8)
-    loop = _start_loop(settings.slots)
+    nodes = NodeThreads(settings.slots)
+    loop = _start_loop(nodes)
     rt = Runtime(
         settings=settings,
         manifest=manifest,
@@ -145,6 +150,7 @@ def build(settings: Settings, *, owner: str) -> Host:
         keeper=Keeper(new_engine(settings.database_url, pool_size=1), lease),
         lease=lease,
         loopback=api,
+        node_threads=nodes,
         store_threads=ThreadPoolExecutor(4, thread_name_prefix="store"),
         index=embeddings.load(manifest),
         cache=cache,
@@ -185,11 +191,11 @@ def close(host: Host) -> None:
     host.engine.dispose()
 
 
-def _start_loop(slots: int) -> asyncio.AbstractEventLoop:
-    """One event loop for all async graphs; blocking nodes get as many threads as there are slots."""
+def _start_loop(nodes: NodeThreads) -> asyncio.AbstractEventLoop:
+    """One event loop for all async graphs; blocking nodes have threads."""
     loop = _new_loop()
-    loop.set_default_executor(ThreadPoolExecutor(slots + 8, thread_name_prefix="node"))
-    thread = threading.Thread(target=_run_loop, args=(loop,), name="loop", daemon=True)
+    loop.set_default_executor(nodes)
+    thread = VitalThread(partial(_run_loop, loop), name="loop")
     thread.start()
     watch = threading.Thread(target=_watch, args=(loop, thread), name="loop-watch", daemon=True)
     watch.start()
@@ -206,13 +212,8 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    while True:
-        try:
-            loop.run_forever()
-            return
-        # A node called exit(): asyncio stops the loop, for all other runs too. Its run fails (executor), no other.
-        except (SystemExit, KeyboardInterrupt):
-            continue
+    # A node that called stop() or exit(): its run fails (executor), no other.
+    run_loop(loop)
 
 
 def _watch(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

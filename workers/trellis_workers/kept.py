@@ -21,16 +21,19 @@ class Kept:
     """A started child: what it said, what it was told. Create it in the main thread."""
 
     def __init__(self, ward: Ward = Ward.OPEN) -> None:
+        """:raises OSError: the system gives us no process, or no socket, now."""
         self.ward = ward
         self.is_ready = False
         self.is_worn = False
         self.seen: set[Ward] = set()  #: quarantines that have runs to execute
-        self.is_leaving = False  #: it takes no more runs, and ends when it has none
+        self._left_at: float | None = None
         self._heard = b""
         self._token = secrets.token_hex(4)
         self.line, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as unless_started:
+            unless_started.callback(self.line.close)
             self._process = _start(self._token, theirs.fileno(), ward)
+            unless_started.pop_all()
         self.line.setblocking(False)
         self._since = time.monotonic()
 
@@ -47,6 +50,16 @@ class Kept:
     def age_seconds(self) -> float:
         """How long it has been taking runs, or has been starting."""
         return time.monotonic() - self._since
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it takes no more runs, and ends when it has none."""
+        return self._left_at is not None
+
+    @property
+    def leaving_seconds(self) -> float:
+        """How long it has been leaving."""
+        return 0.0 if self._left_at is None else time.monotonic() - self._left_at
 
     @property
     def resident_mb(self) -> int:
@@ -70,7 +83,7 @@ class Kept:
                 self.is_ready = True
                 self._since = time.monotonic()
             case channel.DRAINING:
-                self.is_leaving = True
+                self._leave()
             case channel.WORN:
                 self.is_worn = True
             case Ward.SHARED | Ward.ALONE:
@@ -83,8 +96,11 @@ class Kept:
 
     def drain(self) -> None:
         """Ask it to end."""
-        self.is_leaving = True
+        self._leave()
         self._process.send_signal(signal.SIGTERM)
+
+    def _leave(self) -> None:
+        self._left_at = self._left_at or time.monotonic()
 
     def kill(self) -> None:
         self._process.kill()

@@ -12,13 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from trellis.db import runs
 from trellis.domain.multitask import Action
 from trellis.domain.runs import Claim, Lease
+from trellis.processes import VitalThread
 from trellis.telemetry import LEASE_LATE, log
 
 #: How long a signal is remembered for a claim whose answer is still on its way.
@@ -30,7 +31,7 @@ class _Held:
     claim: Claim
     lose: Callable[[], None]
     end: Callable[[Action], None]
-    renewed_at: float = field(default_factory=time.monotonic)
+    renewed_at: float
     told: bool = False
 
 
@@ -49,17 +50,22 @@ class Keeper:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._threads = [
-            threading.Thread(target=self._keep, name="lease", daemon=True),
-            threading.Thread(target=self._watch, name="lease-watch", daemon=True),
+            VitalThread(self._keep, name="lease"),
+            VitalThread(self._watch, name="lease-watch"),
         ]
         for thread in self._threads:
             thread.start()
 
     def hold(
-        self, claim: Claim, *, lose: Callable[[], None], end: Callable[[Action], None]
+        self,
+        claim: Claim,
+        *,
+        since: float,
+        lose: Callable[[], None],
+        end: Callable[[Action], None],
     ) -> None:
-        """Keep this claim from now on."""
-        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose, end)
+        """Keep this claim, sent for at `since`: a blocked loop may have had its answer for long."""
+        self._held[(claim.run_id, claim.fence)] = _Held(claim, lose, end, renewed_at=since)
         # The signal may have been faster than the answer to the claim.
         if claim.run_id in self._signals:
             self._wake.set()

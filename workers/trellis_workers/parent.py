@@ -14,6 +14,7 @@ import selectors
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import psycopg2
 
@@ -21,7 +22,7 @@ from trellis.db.owners import disown
 from trellis.domain.runs import Ward
 from trellis.processes import describe_exit
 from trellis.settings import Settings
-from trellis.telemetry import LEASES_EXPIRED, WORKER_DIED, WORKER_RECYCLED, log
+from trellis.telemetry import LEASES_EXPIRED, WORKER_DIED, WORKER_NOT_STARTED, WORKER_RECYCLED, log
 from trellis_workers.channel import CANNOT_START, RESCUE
 from trellis_workers.kept import Kept
 
@@ -57,7 +58,7 @@ class Parent:
         self._quarantine_at = {Ward.SHARED: 0.0, Ward.ALONE: 0.0}
         self._needed: set[Ward] = set()  #: where runs go on whose process died
         self._was_ready = False
-        self._stop_at: float | None = None
+        self._is_stopping = False
         self._exit_code = 0
         self._selector = selectors.DefaultSelector()
 
@@ -66,7 +67,7 @@ class Parent:
         waking = self._listen_to_signals()
         while True:
             self._tend(time.monotonic())
-            if self._stop_at is not None and not self._children:
+            if self._is_stopping and not self._children:
                 return self._exit_code
             for key, _ in self._selector.select(_LOOK_SECONDS):
                 if key.data is None:
@@ -87,29 +88,27 @@ class Parent:
         return reading
 
     def _stop(self, *_: object) -> None:
-        if self._stop_at is None:
-            self._stop_at = time.monotonic()
+        self._is_stopping = True
 
     def _tend(self, now: float) -> None:
         for child in list(self._children):
             code = child.exit_code()
             if code is not None:
                 self._bury(child, code)
-        if self._stop_at is not None:
-            self._end(now, self._stop_at)
+            elif child.leaving_seconds > self._settings.drain_seconds + _STUCK_SECONDS:
+                child.kill()
+        if self._is_stopping:
+            self._end()
             return
         self._retire()
         while self._is_one_missing() and now >= self._start_at:
-            self._start(Kept())
+            self._start(Ward.OPEN)
         self._isolate(now)
 
-    def _end(self, now: float, since: float) -> None:
-        """Ask each child once, however often we were asked; the platform kills us soon."""
-        stuck = now > since + self._settings.drain_seconds + _STUCK_SECONDS
+    def _end(self) -> None:
+        """Ask each child once, however often we were asked."""
         for child in self._children:
-            if stuck:
-                child.kill()
-            elif not child.is_leaving:
+            if not child.is_leaving:
                 child.drain()
 
     def _fresh(self) -> list[Kept]:
@@ -130,9 +129,17 @@ class Parent:
         for ward in sorted(seen - there):
             if now >= self._quarantine_at[ward]:
                 self._quarantine_at[ward] = now + _QUARANTINE_PAUSE_SECONDS
-                self._start(Kept(ward))
+                self._start(ward)
 
-    def _start(self, child: Kept) -> None:
+    def _start(self, ward: Ward) -> None:
+        """Start a child, or wait with that until the system has room for it: those that are there go on."""
+        try:
+            child = Kept(ward)
+        except OSError as error:
+            log().warning(WORKER_NOT_STARTED, error=str(error))
+            self._deaths = max(self._deaths, _FREE_DEATHS) + 1
+            self._pause()
+            return
         self._selector.register(child.line, selectors.EVENT_READ, child)
         self._children.append(child)
 
@@ -156,7 +163,7 @@ class Parent:
         if not child.is_ready:
             return False
         if child.is_worn:
-            log().info(WORKER_RECYCLED, pid=child.pid, reason="runs")
+            log().info(WORKER_RECYCLED, pid=child.pid, reason="worn")
             return True
         if not limit or child.age_seconds < _MIN_AGE_SECONDS or child.resident_mb <= limit:
             return False
@@ -170,12 +177,14 @@ class Parent:
         self._children.remove(child)
         if child is self._retiring:
             self._retiring = None
-        if code != 0 and child.is_ready:
+        # Not by its code alone: a node may call os._exit(0).
+        has_drained = code == 0 and child.is_leaving
+        if not has_drained and (code != CANNOT_START or child.is_ready):
             self._disown(child)
         if code == CANNOT_START and not self._was_ready:
             self._exit_code = code
             self._stop()
-        elif not child.is_leaving and self._stop_at is None:
+        elif not child.is_leaving and not self._is_stopping:
             self._note_death(child, code)
 
     def _note_death(self, child: Kept, code: int) -> None:
@@ -186,13 +195,18 @@ class Parent:
         well = child.is_ready and child.age_seconds > _WELL_SECONDS
         self._deaths = 1 if well else self._deaths + 1
         if self._deaths > _FREE_DEATHS:
-            pause = 0.5 * 2.0 ** min(self._deaths - _FREE_DEATHS - 1, 10)
-            self._start_at = time.monotonic() + min(pause, _MAX_PAUSE_SECONDS)
+            self._pause()
+
+    def _pause(self) -> None:
+        pause = 0.5 * 2.0 ** min(self._deaths - _FREE_DEATHS - 1, 10)
+        self._start_at = time.monotonic() + min(pause, _MAX_PAUSE_SECONDS)
 
     def _disown(self, child: Kept) -> None:
         """In a thread: a database out of reach must not hold up a signal or a start."""
         thread = threading.Thread(target=self._end_leases, args=(child,), daemon=True)
-        thread.start()
+        # No more threads: then they run out.
+        with suppress(RuntimeError):
+            thread.start()
 
     def _end_leases(self, dead: Kept) -> None:
         until = time.monotonic() + _DISOWN_SECONDS

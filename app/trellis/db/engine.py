@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 import psycopg2.extensions
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import (
     DBAPIError,
     DisconnectionError,
@@ -29,6 +29,8 @@ Tx = Connection
 
 #: After this long a pooled connection is tried before it is used.
 _IDLE_SECONDS = 5.0
+#: What a server says that is no primary.
+_READ_ONLY = "25006"
 
 
 def normalize_url(url: str) -> str:
@@ -62,6 +64,7 @@ def new_engine(
         json_deserializer=orjson.loads,
     )
     _forgive_resets(engine)
+    event.listen(engine, "handle_error", _leave_standby)
     event.listen(engine, "checkin", _remember_use)
     event.listen(engine, "checkout", _check_if_idle)
     return guarded(engine, vault) if vault else engine
@@ -100,6 +103,12 @@ def _forgive_resets(engine: Engine) -> None:
 
     # There is no event for it.
     dialect.reset_isolation_level = forgiving  # type: ignore[method-assign, assignment]
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """What refuses to write is not the primary any more, or not yet: the next connection may find the one that is."""
+    if getattr(context.original_exception, "pgcode", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _remember_use(_: Any, record: ConnectionPoolEntry) -> None:
@@ -144,8 +153,9 @@ def is_unavailable(error: BaseException) -> bool:
         return True
     if isinstance(error, OperationalError | psycopg2.OperationalError):
         code = getattr(getattr(error, "orig", error), "pgcode", None)
-        # None: no answer at all. 57P0x: shutting down or starting up. 53300: too many connections.
-        return code is None or code.startswith("57P") or code in ("53300", "08006", "08001")
+        # None: no answer at all. 57P0x: shutting down or starting up. 08: of the connection, a pooler's as well.
+        # 53300: too many connections.
+        return code is None or code.startswith(("57P", "08")) or code == "53300"
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 

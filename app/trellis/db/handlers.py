@@ -23,6 +23,7 @@ import orjson
 from trellis.db.replacements import Place, WriteBack
 from trellis.domain.encryption import NEEDED, context
 from trellis.errors import EncryptionFailed
+from trellis.processes import run_loop
 
 if TYPE_CHECKING:
     from langgraph_sdk import Encryption
@@ -49,7 +50,9 @@ class Handlers:
         self.has_json = encryption._json_encryptor is not None
         self.write_back: WriteBack | None = None  #: where replacements go; None: nowhere
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="encryption", daemon=True).start()
+        threading.Thread(
+            target=run_loop, args=(self._loop,), name="encryption", daemon=True
+        ).start()
 
     def derive(self, user: Any, told: Mapping[str, Any]) -> Mapping[str, Any]:
         """
@@ -193,7 +196,7 @@ class Handlers:
             future.cancel()
             raise EncryptionFailed("took too long") from error
         # The edge to the operator's code.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _log.error("An encryption handler failed.", exc_info=error)
             raise EncryptionFailed(f"failed ({type(error).__name__})") from error
 

@@ -6,6 +6,7 @@ then fences of the runs that write (sorted, waiting), then rows, then claims (sk
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,8 @@ class Take:
     among: Sequence[str] = ()  #: what an earlier try may have claimed instead
     claim_id: str = field(default_factory=new_id)
     retried: bool = False  #: a commit of this claim may have succeeded unseen
+    tries: int = 0  #: how often its thread was found locked
+    sent_at: float = 0.0  #: on our monotonic clock: the lease began later than that
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -71,6 +74,7 @@ class Taken:
 
     run: runs.Claimed
     latest: checkpoints.Stored | None
+    sent_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,20 +217,26 @@ class Round:
         if not items:
             return
         before = self._taken_before([item for item in items if item.retried])
-        hints = {item.run_id: item.claim_id for item in items if item.claim_id not in before}
+        new = [item for item in items if item.claim_id not in before]
+        for item in new:
+            item.sent_at = time.monotonic()
+        hints = {item.run_id: item.claim_id for item in new}
         claim = self._claim_foremost if items[0].graph_ids else self._claim
         claimed, locked = claim(hints, items) if hints else ([], False)
         stored = self._latest([*before.values(), *claimed])
         spare = iter(claimed)
         for item in items:
             run = before.get(item.claim_id) or next(spare, None)
-            taken = Taken(run, stored.get(run.claim.thread_id)) if run else None
+            taken = Taken(run, stored.get(run.claim.thread_id), item.sent_at) if run else None
             self.results[id(item)] = Locked() if taken is None and locked else taken
 
     def _claim(
         self, hints: dict[str, str], items: Sequence[Take]
     ) -> tuple[list[runs.Claimed], bool]:
-        first = items[0]
+        first, among = items[0], list(hints)
+        for item in items:
+            # Which item's claim id a thread gets is left to chance.
+            item.among = among
         return runs.claim(
             self.tx,
             hints,
@@ -240,8 +250,6 @@ class Round:
     ) -> tuple[list[runs.Claimed], bool]:
         """Each hint for the next in line. Those that another process has taken meanwhile are made up for."""
         found = runs.foremost(self.tx, list(hints), graph_ids=items[0].graph_ids)
-        for item in items:
-            item.among = found
         claimed, _ = self._claim(dict(zip(found, hints.values(), strict=False)), items)
         return claimed, len(claimed) < len(found)
 

@@ -191,8 +191,9 @@ def claim(
     that a thread was locked by somebody else, so the hints may be worth another try.
     """
     threads = _rows(tx, "lock_claimable", run_ids=list(hints))
+    locked = len(threads) < len(hints) and _is_one_locked(tx, hints, threads)
     if not threads:
-        return [], True
+        return [], locked
     rows = _rows(
         tx,
         "claim",
@@ -203,7 +204,13 @@ def claim(
         fences=[row["fence"] for row in threads],
         claim_ids=list(hints.values())[: len(threads)],
     )
-    return [_claimed(tx, row) for row in rows], len(threads) < len(hints)
+    return [_claimed(tx, row) for row in rows], locked
+
+
+def _is_one_locked(tx: Tx, hints: Mapping[str, str], ours: Sequence[Row]) -> bool:
+    """Whether a hinted run waits on a thread that is not ours. Not so when the others are stale: taken, or over."""
+    locked = [row["thread_id"] for row in ours]
+    return _row(tx, "waiting_elsewhere", run_ids=list(hints), thread_ids=locked) is not None
 
 
 def foremost(tx: Tx, hinted: Sequence[str], *, graph_ids: Sequence[str]) -> list[str]:

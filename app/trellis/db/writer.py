@@ -25,7 +25,8 @@ from trellis.db.queries import Preparing
 from trellis.db.rounds import Finish, Item, Locked, Read, Round, Take, Write
 from trellis.db.vault import vault_of
 from trellis.domain.runs import Claim
-from trellis.errors import EncryptionFailed, Unavailable
+from trellis.errors import EncryptionFailed, Fenced, Unavailable
+from trellis.processes import VitalThread
 from trellis.telemetry import WRITER_RETRY, log
 
 T = TypeVar("T")
@@ -96,8 +97,7 @@ class Writer:
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._lazy = _Lazy()
         self._failed: dict[tuple[str, int], BaseException] = {}
-        self._tries: dict[int, int] = {}
-        self._thread = threading.Thread(target=self._main, name="database", daemon=True)
+        self._thread = VitalThread(self._main, name="database")
         self._thread.start()
 
     @property
@@ -227,7 +227,12 @@ class Writer:
         return results
 
     def _note(self, item: Item, result: Any) -> None:
-        if isinstance(item, Write) and isinstance(result, BaseException):
+        # What is fenced stays so without being noted; a graph that was left to itself would be noted for good.
+        if (
+            isinstance(item, Write)
+            and isinstance(result, Exception)
+            and not isinstance(result, Fenced)
+        ):
             self._failed.setdefault((item.claim.run_id, item.claim.fence), result)
 
     def _deliver(self, batch: Sequence[Entry], results: dict[int, Any]) -> None:
@@ -238,7 +243,7 @@ class Writer:
         for item, waiter in batch:
             result = results[id(item)]
             self._note(item, result)
-            if isinstance(result, Locked) and self._again(item, waiter):
+            if isinstance(item, Take) and isinstance(result, Locked) and self._again(item, waiter):
                 continue
             result = None if isinstance(result, Locked) else result
             if isinstance(waiter, asyncio.Future):
@@ -248,15 +253,18 @@ class Writer:
         for loop, pairs in loops.items():
             loop.call_soon_threadsafe(_resolve_all, pairs)
 
-    def _again(self, item: Item, waiter: Waiter) -> bool:
+    def _again(self, item: Take, waiter: Waiter) -> bool:
         """Offer a claim once more while somebody else holds its thread; the sweep finds it later anyway."""
-        tries = self._tries.pop(id(item), 0) + 1
-        if tries >= _CLAIM_TRIES:
+        item.tries += 1
+        if item.tries >= _CLAIM_TRIES:
             return False
-        self._tries[id(item)] = tries
-        timer = threading.Timer(0.005 * 4**tries, self._queue.put, ((item, waiter),))
+        timer = threading.Timer(0.005 * 4**item.tries, self._queue.put, ((item, waiter),))
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:
+            # User code has used up all threads of the process. We must not die of it.
+            return False
         return True
 
 

@@ -19,6 +19,7 @@ import redis
 from redis.client import PubSub
 
 from trellis.dispatch.announce import connect
+from trellis.processes import VitalThread
 from trellis.telemetry import SIGNAL_FAILED, log
 
 _CHANNEL = "signals"
@@ -66,7 +67,7 @@ class Listener:
         self._heard = heard
         self._stop = threading.Event()
         self.is_listening = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="signals", daemon=True)
+        self._thread = VitalThread(self._main, name="signals")
         self._thread.start()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from trellis.domain.store import StoreIndex
 from trellis.errors import ConfigError, GraphLoadError
 from trellis.graphs import loader
 from trellis.graphs.manifest import GraphSpec, Manifest
+from trellis.processes import run_loop
 
 if TYPE_CHECKING:
     from trellis.db.vectors import Embeddings, Index
@@ -101,7 +102,7 @@ class _Function:
 def _on_a_loop(function: Callable[[list[str]], Awaitable[Any]]) -> Callable[[list[str]], Any]:
     """An async function as a blocking one: it runs on a loop of its own in a thread of its own."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="embed", daemon=True).start()
+    threading.Thread(target=run_loop, args=(loop,), name="embed", daemon=True).start()
 
     async def awaited(texts: list[str]) -> Any:
         try:

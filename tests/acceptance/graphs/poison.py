@@ -2,12 +2,14 @@
 
 import os
 import signal
+from pathlib import Path
 
 from langgraph.graph import START, StateGraph
 from steps import State, note, passage
 
 DEATHS = {
     "exit": lambda: os._exit(1),
+    "left": lambda: os._exit(0),
     "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
 }
 
@@ -15,7 +17,9 @@ DEATHS = {
 async def die(state: State):
     note(state, ">die")
     await passage(state, "die")
-    DEATHS[state["fail"]]()
+    journal = (Path(state["folder"]) / "journal").read_text()
+    if journal.count(">die") <= state.get("deaths", 99):
+        DEATHS[state["fail"]]()
 
 
 graph = StateGraph(State).add_node(die).add_edge(START, "die").compile()

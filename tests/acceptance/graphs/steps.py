@@ -18,6 +18,7 @@ class State(TypedDict, total=False):
     folder: str
     hold: list[str]
     fail: str
+    deaths: int
     pause: float
     log: Annotated[list[str], operator.add]
 
@@ -55,12 +56,25 @@ def step(name):
 steps = StateGraph(State).add_sequence([step("one"), step("two"), step("three")])
 steps.add_edge(START, "one")
 
+
+class Overdue(BaseException):
+    """What some libraries raise in a node: no `Exception`, so that the node does not catch it."""
+
+
+def halt():
+    """Stop the event loop, as a script may that thinks it is its own."""
+    asyncio.get_running_loop().stop()
+    return Overdue("stopped")
+
+
 FAILURES = {
     "plain": lambda: ValueError("boom"),
     "nasty": lambda: RuntimeError("nul \x00, lone \ud800 and \ud83d\ude00 a pair"),
     "cancelled": asyncio.CancelledError,
     "exit": lambda: SystemExit(3),
     "silent": AssertionError,
+    "overdue": lambda: Overdue("too late"),
+    "halt": halt,
 }
 
 

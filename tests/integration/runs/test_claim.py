@@ -5,8 +5,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from trellis.db import runs
+from sqlalchemy import text
+
+from trellis.db import checkpoints, runs
+from trellis.db.rounds import Round, Take
 from trellis.domain.ids import new_id
+
+LOCK = """
+SELECT 1 FROM thread WHERE thread_id = (SELECT thread_id FROM run WHERE run_id = :r) FOR UPDATE
+"""
 
 
 def test_claim(a_run, claim, one):
@@ -89,6 +96,43 @@ def test_claim__waits_for_nobody(engine, a_run):
             taken, locked = runs.claim(tx, {run_id: new_id()}, owner="w", lease_seconds=9)
 
     assert (taken, locked) == ([], True)
+
+
+def test_claim__stale_hints_are_not_worth_another_try(engine, a_run, claim, finish):
+    """Else each would keep a slot for half a second, and the database busy."""
+    finish(claim(over := a_run()))
+    claim(taken := a_run())
+    hints = {run_id: new_id() for run_id in (over, taken, new_id())}
+
+    with engine.begin() as tx:
+        assert runs.claim(tx, hints, owner="w", lease_seconds=9) == ([], False)
+
+
+def test_claim__stale_hints_beside_one_whose_thread_is_locked(engine, a_run, claim):
+    claim(taken := a_run())
+    free, waiting = a_run(), a_run()
+    hints = {run_id: new_id() for run_id in (taken, free, waiting)}
+    with engine.begin() as holder:
+        holder.execute(text(LOCK), {"r": waiting})
+        with engine.begin() as tx:
+            claimed, locked = runs.claim(tx, hints, owner="w", lease_seconds=9)
+
+    assert [each.claim.run_id for each in claimed] == [free]
+    assert locked
+
+
+def test_take__the_commits_answer_is_lost_and_the_round_is_repeated_singly(engine, a_run):
+    """Race 8, where each thread has got the claim id of the other's hint."""
+    low, high = a_run(new_thread="0" * 32), a_run(new_thread="f" * 32)
+    items = [Take(run_id=each, owner="w", lease_seconds=9) for each in (high, low)]
+    results = {}
+    for some in (items, items[:1], items[1:]):
+        with engine.begin() as tx:
+            results = results | Round(tx, some, cache=checkpoints.Cache()).execute()
+        for item in items:
+            item.retried = True
+
+    assert sorted(results[id(item)].run.claim.run_id for item in items) == sorted([low, high])
 
 
 def test_claimed_before(engine, a_run):

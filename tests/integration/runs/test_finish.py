@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
+from integration.runs.rows import SUCCESS
 from trellis.db import runs
 from trellis.domain.ids import new_id
 from trellis.domain.runs import TERMINAL, TRANSITIONS, Outcome, RunStatus, ThreadStatus, Ward
+from trellis_workers.maintenance import pruner
 
 ERROR = Outcome(
     status=RunStatus.ERROR,
@@ -38,6 +41,26 @@ def test_finish(a_run, claim, finish, one):
 
     assert finish(taken)
     assert one("SELECT status FROM run WHERE run_id = :r", r=taken.run_id) == "success"
+
+
+def test_finish__many_are_locked_in_order(engine, a_run, claim, until_blocked):
+    """Heartbeats lock the same runs, many at once. Had the two no common order, each would wait for the other."""
+    youngest_first = sorted((new_id() for _ in range(3)), reverse=True)
+    taken = [claim(a_run(run_id=each)) for each in youngest_first][::-1]
+    ends = [(each, SUCCESS) for each in reversed(taken)]
+
+    def end_all() -> None:
+        with engine.begin() as tx:
+            runs.finish(tx, ends)
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as heartbeat:
+            runs.renew(heartbeat, taken[:1], lease_seconds=15)
+            ending = pool.submit(end_all)
+            until_blocked(heartbeat)
+            heartbeat.execute(text("SET LOCAL lock_timeout = '1s'"))
+            assert len(runs.renew(heartbeat, taken, lease_seconds=15)) == 3
+        ending.result(20)
 
 
 def test_finish__after_the_lease_was_lost(engine, a_run, claim, finish):
@@ -189,3 +212,21 @@ def test_delete_temporary_threads(engine, a_run, claim, finish, one):
         assert runs.delete_temporary_threads(tx) == 1
     assert str(one("SELECT thread_id FROM thread")) == active
     assert one("SELECT count(*) FROM run") == 1
+
+
+def test_prune_temporary_threads__the_large_ones_take_turns(
+    engine, a_run, claim, finish, monkeypatch
+):
+    """Each batch is a transaction: one that runs out of time takes only its own along."""
+    for _ in range(5):
+        finish(claim(a_run(temporary=True)))
+    with engine.begin() as tx:
+        tx.execute(text("UPDATE thread SET expires_at = now() - interval '1 s'"))
+    monkeypatch.setattr(pruner, "_AT_ONCE", 2)
+    commits = []
+    with_commits = engine.execution_options()
+    event.listen(with_commits, "commit", commits.append)
+
+    assert [pruner.prune_temporary_threads(with_commits, limit=4) for _ in range(3)] == [4, 1, 0]
+
+    assert len(commits) == 4

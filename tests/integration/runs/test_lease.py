@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -52,8 +53,9 @@ class Told:
     def __init__(self) -> None:
         self.said: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def hold(self, keeper: Keeper, claim: Claim) -> None:
-        keeper.hold(claim, lose=lambda: self.said.put("lost"), end=self.said.put)
+    def hold(self, keeper: Keeper, claim: Claim, *, seconds_ago: float = 0) -> None:
+        since = time.monotonic() - seconds_ago
+        keeper.hold(claim, since=since, lose=lambda: self.said.put("lost"), end=self.said.put)
 
     def next(self) -> str:
         return self.said.get(timeout=5)
@@ -66,6 +68,15 @@ def test_heartbeat(keep, a_run, claim, ask):
     ask(taken, Action.ROLLBACK)
 
     assert told.next() == "rollback"
+
+
+def test_hold__the_claim_is_old_already(keep, a_run, claim):
+    """The loop was blocked between the commit and its answer; somebody else may have the run by now."""
+    keeper, taken, told = keep(SLOW), claim(a_run()), Told()
+
+    told.hold(keeper, taken, seconds_ago=SLOW.duration.total_seconds())
+
+    assert told.next() == "lost"
 
 
 def test_look(keep, a_run, claim, ask):

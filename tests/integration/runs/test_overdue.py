@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 
 from integration.runs.rows import RUN, THREAD
 from trellis.db import cancel, runs
+from trellis_workers.maintenance import rescuer
 
 
 def expire(engine: Engine) -> None:
@@ -65,6 +66,21 @@ def test_rescue__not_against_a_cancel(engine, a_run, claim, stop):
 
     with engine.begin() as tx:
         assert runs.rescue(tx, taken.run_id, taken.thread_id, backoff_seconds=0) is None
+
+
+def test_rescue__one_that_cannot_be_now_keeps_nobody_waiting(engine, a_run, claim, save, stop, one):
+    """What the first has written is to be deleted, and somebody holds a row of it."""
+    first, second = claim(a_run(), lease=-2), claim(a_run(), lease=-1)
+    save(first, "1")
+    stop(first.thread_id, "rollback")
+
+    with engine.begin() as holder:
+        holder.execute(text("SELECT 1 FROM checkpoint FOR UPDATE"))
+        assert rescuer.rescue(engine) == 1
+
+    assert one(RUN, r=second.run_id) == "pending"
+    assert rescuer.rescue(engine) == 1
+    assert one("SELECT count(*) FROM run WHERE run_id = :r", r=first.run_id) == 0
 
 
 def test_time_out(engine, a_run, claim, end, one):

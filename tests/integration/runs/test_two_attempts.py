@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -99,7 +100,8 @@ def test_keeper__the_older_has_lost(engine, attempts) -> None:
     second = timedelta(seconds=1)
     keeper = Keeper(engine, Lease(duration=9 * second, renew_every=second / 50, margin=second))
     for claim in (new, old):
-        keeper.hold(claim, lose=lost[claim.fence].set, end=lambda action: None)
+        now = time.monotonic()
+        keeper.hold(claim, since=now, lose=lost[claim.fence].set, end=lambda action: None)
 
     assert lost[old.fence].wait(5)
     keeper.close()

@@ -14,6 +14,7 @@ from trellis.db import checkpoints
 from trellis.db.engine import new_engine
 from trellis.db.rounds import Finish, Read, Release, Take, Write
 from trellis.db.writer import Writer
+from trellis.dev.process import poll_until
 from trellis.domain.runs import Claim, Outcome, RunStatus
 from trellis.errors import Fenced
 
@@ -71,6 +72,22 @@ def test_take__many_hints_of_one_thread_in_one_round(writer, a_thread, a_run):
     assert [f.result(10) is not None for f in futures].count(True) == 1
 
 
+def test_take__no_thread_is_left_to_try_again_in(writer, engine, a_run, monkeypatch):
+    """User code may use up all that the system gives: the database thread does not die of it."""
+    run_id = a_run()
+
+    def refuse(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    with engine.begin() as holder:
+        holder.exec_driver_sql("SELECT 1 FROM thread FOR UPDATE")
+        hint = writer.submit(Take(run_id=run_id, owner="w", lease_seconds=9))
+        assert hint.result(10) is None
+
+    assert take(writer, run_id).run_id == run_id
+
+
 def test_write__marks_progress(writer, a_run, one):
     claim = take(writer, a_run())
 
@@ -94,6 +111,8 @@ def test_write__fenced(writer, engine, a_run, one):
 
     assert one(COUNT, r=first.run_id) == 1
     assert one("SELECT fence FROM checkpoint") == second.fence
+    # A graph that was left to itself may write for long, and nobody would clear it.
+    assert writer.failure(first) is None
 
 
 def test_write__a_bad_row_fails_its_own_run_only(writer, a_run, one):
@@ -206,6 +225,30 @@ def test_round__connections_are_cut(writer, engine, a_run, one):
 
     writer.later(a_row(claim))
     writer.submit(Finish(claim=claim, outcome=SUCCESS)).result(10)
+
+    assert one(COUNT, r=claim.run_id) == 1
+
+
+def test_round__the_server_is_a_standby_for_a_moment(writer, engine, a_run, one):
+    """During a failover connections are accepted by one that may not write: the primary is looked for again."""
+    claim = take(writer, a_run())
+    database = engine.url.database
+    others = "datname = current_database() AND pid <> pg_backend_pid()"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as tx:
+        tx.execute(text(f'ALTER DATABASE "{database}" SET default_transaction_read_only = on'))
+        try:
+            tx.execute(
+                text(
+                    f"SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE {others}"
+                )
+            )
+            writer.later(a_row(claim))
+            finish = writer.submit(Finish(claim=claim, outcome=SUCCESS))
+            came = text(f"SELECT 1 FROM pg_stat_activity WHERE {others}")
+            assert poll_until(lambda: tx.execute(came).first() is not None, seconds=5)
+        finally:
+            tx.execute(text(f'ALTER DATABASE "{database}" RESET default_transaction_read_only'))
+        finish.result(10)
 
     assert one(COUNT, r=claim.run_id) == 1
 

@@ -205,6 +205,20 @@ def test_decrypt_result() -> None:
     assert handlers.open_blobs([sealed, sealed]) == [b"rabc", b"rabc"]
 
 
+def test_json__a_handler_that_exits_fails_alone() -> None:
+    async def leave(ctx: Any, data: Any) -> Any:
+        if data["key"] == "leave":
+            raise SystemExit(3)
+        return data
+
+    handlers = Handlers(encryption(encrypt_json=leave))
+
+    with pytest.raises(EncryptionFailed, match="SystemExit"):
+        handlers.seal_json({"key": "leave"}, model="run", field="kwargs")
+
+    assert handlers.seal_json({"key": "stay"}, model="run", field="kwargs") == {"key": "stay"}
+
+
 def test_derive() -> None:
     made = encryption()
 

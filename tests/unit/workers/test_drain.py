@@ -1,8 +1,12 @@
 """The end of a worker process is asked for in a signal's handler, where no lock may be waited for."""
 
 import threading
+import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
+
+from langgraph.runtime import RunControl
 
 from trellis_workers.drain import Drain
 
@@ -44,3 +48,26 @@ def test_begin__many_times() -> None:
         drain.begin()
 
     assert begun.wait(SECONDS)
+
+
+def test_empty__an_attempt_that_began_after_the_others_were_asked() -> None:
+    """It is handed back like them: cancelled without a word it would have failed."""
+    control, seen = RunControl(), []
+    released: Future[None] = Future()
+    released.set_result(None)
+    task = SimpleNamespace(cancel=lambda: seen.append(control.drain_requested))
+    late = SimpleNamespace(control=control, task=task, run=SimpleNamespace(claim=None))
+    listed = iter([[]])
+    executor: Any = type(
+        "Executor", (), {"is_busy": True, "attempts": property(lambda _: next(listed, [late]))}
+    )()
+    host: Any = SimpleNamespace(
+        loop=SimpleNamespace(call_soon_threadsafe=lambda call: call()),
+        writer=SimpleNamespace(submit=lambda _: released),
+        keeper=SimpleNamespace(let_go=lambda _: None),
+    )
+    drain = Drain(host, executor, begun=lambda: None)
+
+    drain._empty(time.monotonic())
+
+    assert seen == [True]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trellis.processes import VitalThread
 from trellis.telemetry import log
 
 CHORE_FAILED = "chore.failed"
@@ -32,7 +33,7 @@ class Chores:
         self._named = {chore.name: chore for chore in chores}
         self._closed = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="chores", daemon=True)
+        self._thread = VitalThread(self._main, name="chores")
         self._thread.start()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from trellis.db import webhooks as outbox
 from trellis.db.webhooks import Delivery
 from trellis.domain.users import shown_kwargs
 from trellis.domain.webhooks import Webhooks
+from trellis.processes import VitalThread
 from trellis.stream import encoder
 from trellis.telemetry import WEBHOOK_DELIVERED, WEBHOOK_FAILED, log
 from trellis_workers.webhooks import TOTAL_SECONDS, Refused, send
@@ -56,7 +57,7 @@ class Deliverer:
         self._free = threading.Semaphore(_AT_ONCE)
         self._awake = threading.Event()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="webhooks", daemon=True)
+        self._thread = VitalThread(self._main, name="webhooks")
         self._thread.start()
 
     def wake(self) -> None:

@@ -11,6 +11,7 @@ from trellis.db.checkpoints import Contents, leftovers
 from trellis.db.checkpoints.contents import PATIENCE_SECONDS
 from trellis.db.checkpoints.leftovers import Leftover
 from trellis.errors import CheckpointerFailed
+from trellis.processes import VitalThread
 from trellis.telemetry import CHECKPOINTER_FAILED, log
 
 #: How often to look for what is due.
@@ -28,7 +29,7 @@ class Remover:
         self._engine = engine
         self._contents = contents
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._main, name="leftovers", daemon=True)
+        self._thread = VitalThread(self._main, name="leftovers")
         self._thread.start()
 
     def close(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from trellis.db import cancel, runs
+from trellis.db.engine import is_unavailable
 from trellis.dispatch.signals import Signals
-from trellis.telemetry import RUN_RESCUED, log
+from trellis.telemetry import RESCUE_FAILED, RUN_RESCUED, log
 
 #: First pause before a lost run starts again, in seconds; doubled with each crash.
 BACKOFF_SECONDS = 0.5
@@ -19,7 +21,7 @@ def rescue(engine: Engine) -> int:
     """Look at every lost run once. Returns how many were moved."""
     with engine.connect() as tx:
         candidates = runs.expired(tx, patience_seconds=_PATIENCE_SECONDS)
-    return sum(_rescue(engine, row["run_id"], row["thread_id"]) for row in candidates)
+    return sum(_try_to_rescue(engine, row["run_id"], row["thread_id"]) for row in candidates)
 
 
 def time_out(engine: Engine, signals: Signals) -> int:
@@ -28,6 +30,17 @@ def time_out(engine: Engine, signals: Signals) -> int:
         late = cancel.time_out(tx)
     signals(late)
     return len(late)
+
+
+def _try_to_rescue(engine: Engine, run_id: str, thread_id: str) -> bool:
+    """One whose rows are locked, or too many to be deleted in time, must not keep the others waiting."""
+    try:
+        return _rescue(engine, run_id, thread_id)
+    except SQLAlchemyError as error:
+        if is_unavailable(error):
+            raise
+        log().warning(RESCUE_FAILED, run_id=run_id, error=str(error).split("\n")[0])
+        return False
 
 
 def _rescue(engine: Engine, run_id: str, thread_id: str) -> bool:

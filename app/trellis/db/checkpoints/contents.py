@@ -146,7 +146,7 @@ class Contents:
         try:
             return await getattr(self._saver, method)(*args)
         # The edge to the operator's code.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Text: what renders exceptions with colours and locals takes seconds, in which the loop would stand.
             stack = storable("".join(traceback.format_exception(error)))
             log().warning(CHECKPOINTER_FAILED, method=method, stack=stack)
@@ -198,7 +198,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {channel: to_plain(*serde.dumps_typed(value)) for channel, value in values.items()}
 
 
-def _reason(method: str, error: Exception) -> str:
+def _reason(method: str, error: BaseException) -> str:
     told = describe(error)
     if isinstance(error, TypeError | ValueError):
         # Of what it was given, as a rule: a value that cannot be serialised.

@@ -146,6 +146,14 @@ SELECT t.thread_id::text, t.fence
  ORDER BY t.thread_id
    FOR UPDATE SKIP LOCKED
 
+-- name: waiting_elsewhere
+SELECT 1
+  FROM run
+ WHERE run_id = ANY(%(run_ids)s::uuid[])
+   AND status = 'pending'
+   AND thread_id <> ALL(%(thread_ids)s::uuid[])
+ LIMIT 1
+
 -- name: claim
 -- Second half, a statement of its own: its snapshot is taken after the thread locks are held, so it sees every run
 -- that was running or finished by then. Takes the head of each thread, whichever run the hint named; a run that
@@ -230,7 +238,14 @@ SELECT 1
 
 -- name: finish
 -- Fenced, and final: a worker that lost its lease changes nothing. Whoever asked for a cancel before this moment was
--- first, whatever the graph says now (race 19).
+-- first, whatever the graph says now (race 19). Locked in order first, as heartbeats do: both have many runs in hand.
+WITH held AS (
+    SELECT run_id
+      FROM run
+     WHERE run_id = ANY(%(run_ids)s::uuid[])
+     ORDER BY run_id
+       FOR NO KEY UPDATE
+)
 UPDATE run
    SET status = CASE WHEN run.cancel_action IS NULL THEN o.status
                      WHEN run.cancel_action = 'timeout' THEN 'timeout'
@@ -242,6 +257,7 @@ UPDATE run
        lease_expires_at = NULL
   FROM unnest(%(run_ids)s::uuid[], %(fences)s::bigint[], %(statuses)s::text[], %(errors)s::jsonb[])
        AS o (run_id, fence, status, error)
+  JOIN held ON held.run_id = o.run_id
  WHERE run.run_id = o.run_id
    AND run.fence = o.fence
    AND run.status = 'running'
