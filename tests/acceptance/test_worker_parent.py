@@ -175,12 +175,13 @@ def test_two_children__one_is_killed__then_one_that_heard_of_a_run__then_their_p
 def test_a_child_that_freezes_while_it_leaves__is_killed_in_the_end(
     crew: System, clients: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="6")
+    # It waits for its run until 5 s before the end, so it is still there when it is frozen.
+    worker = start_workers(crew, 1, TRELLIS_DRAIN_SECONDS="12")
     held = hold(crew, clients, tmp_path)
     until_durable(crew, held.thread_id)
     leaving = psutil.Process(holder(crew, held.thread_id))
     leaving.send_signal(signal.SIGTERM)
-    until_ready(worker, 2)
+    worker.wait_until_says("worker.draining")
 
     leaving.suspend()
 
