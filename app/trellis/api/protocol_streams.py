@@ -137,13 +137,13 @@ class _Run:
         if self.attempt.is_over and not end.in_log and self._after == self.place == START:
             return []  # its log is gone, and the client never heard of it
         fence = max(self.place.fence, self.attempt.fence, end.fence)
-        untold = end.values is None or self._is_behind
+        is_told = end.is_told and not self._is_behind
         before: list[ProtocolEvent] = []
-        if untold and end.status in _WITH_VALUES:
+        if (end.values is None or not is_told) and end.status in _WITH_VALUES:
             final = await self._postgres.lost(self.attempt)
             is_paused = end.is_paused or await self._postgres.paused(self.attempt)
             end = End(end.status, final, is_paused=is_paused)
-            before = self._values(final)
+            before = [] if is_told else self._values(final)
         self.place = Place(fence, places.END)
         *events, last = [*before, *self._translator.feed(end, timestamp=_now())]
         # A number of its own: who has heard it has heard all, however many come before it.

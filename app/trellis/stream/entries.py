@@ -35,6 +35,11 @@ class End(NamedTuple):
     fence: int = 0  #: of the attempt that ended; 0: unknown
     is_paused: bool = False  #: the graph waits at a node; False also where that is not known
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the log says how it ended. Values that are too large for the end have been told before it."""
+        return self.values is not None or (self.in_log and self.status != "error")
+
 
 Item: TypeAlias = Event | Beat | Gap | End
 
