@@ -88,7 +88,7 @@ class Position:
             else:
                 status, _, paused = _name(fields[5]).partition(" ")
                 values = fields[7] if len(fields) > 7 else None
-                items.append(End(status, values, fence=fence, is_paused=bool(paused)))
+                items.append(End(status or None, values, fence=fence, is_paused=bool(paused)))
                 break
         return items
 

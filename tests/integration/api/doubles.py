@@ -104,6 +104,12 @@ class Listener:
         found = poll_until(lambda: condition() or self._task.done(), seconds=20)
         assert condition(), f"{found=} {self.failure!r} {self.heard!r}"
 
+    def wait_for_end(self) -> bytes:
+        """Everything, when the stream has ended by itself."""
+        self.wait_until(self._task.done)
+        assert self.failure is None
+        return self.heard
+
     def hang_up(self) -> None:
         self._on_loop(self._end())
 
