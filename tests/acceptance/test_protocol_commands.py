@@ -169,6 +169,8 @@ def test_answers(
     run = server.get(f"/threads/{thread_id}/runs?limit=1")[0]
     told = events(run["run_id"])
     assert told[-1].data == {"event": "completed", "graph_name": "hitl"}
+    assert told[1].method == "input.answered"
+    assert told[1].data == {"interrupt_ids": [question.data["interrupt_id"]]}
     state = of(told, "values")[-1].data
     assert (state["answer"], state["log"]) == ("yes", ["prepare", "by update", "ask", "finish"])
 
@@ -198,8 +200,10 @@ def test_answers__many(
     )
 
     run = server.get(f"/threads/{thread_id}/runs?limit=1")[0]
-    state = of(events(run["run_id"]), "values")[-1].data
-    assert sorted(state["log"]) == ["left=l", "right=r"]
+    told = events(run["run_id"])
+    [answered] = of(told, "input.answered")
+    assert answered.data == {"interrupt_ids": [ids["left?"], ids["right?"]]}
+    assert sorted(of(told, "values")[-1].data["log"]) == ["left=l", "right=r"]
 
 
 def test_a_question_in_a_subgraph(

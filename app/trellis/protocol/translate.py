@@ -55,7 +55,7 @@ class Said(NamedTuple):
 
 def channels(event: ProtocolEvent) -> tuple[str, ...]:
     """The channels that an event belongs to: whoever follows one of them gets it."""
-    if event.method == "input.requested":
+    if event.method.startswith("input."):
         return ("input",)
     if event.method != "custom":
         return (event.method,)
@@ -102,6 +102,7 @@ class Translator:
             "checkpoints": self._checkpoints,
             "tasks": self._tasks,
             "custom": self._custom,
+            "input.answered": self._answered,
             "error": self._failure,
         }
 
@@ -235,6 +236,10 @@ class Translator:
 
     def _custom(self, namespace: Namespace, data: bytes) -> Iterator[Said]:
         yield Said("custom", namespace, data)
+
+    def _answered(self, _: Namespace, data: bytes) -> Iterator[Said]:
+        """Each attempt says so."""
+        yield Said("input.answered", (), data, "answered")
 
     def _failure(self, _: Namespace, data: bytes) -> Iterator[Said]:
         """It is told when the run ends."""

@@ -172,6 +172,14 @@ def test_values__that_only_look_like_a_question(log: Log) -> None:
     assert log.end("success") == [lifecycle("completed")]
 
 
+def test_answered__is_one_fact_however_many_attempts_say_so(log: Log) -> None:
+    told = [log.add("input.answered", {"interrupt_ids": ["i1"]}) for _ in range(2)]
+
+    assert told == [[("input.answered", [], {"interrupt_ids": ["i1"]})]] * 2
+    assert log.events[-1].event_id == log.events[-2].event_id == f"synth:{RUN}:answered"
+    assert channels(log.events[-1]) == ("input",)
+
+
 def test_updates(log: Log) -> None:
     update = {"node": {"messages": [HUMAN]}}
 
