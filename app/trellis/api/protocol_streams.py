@@ -137,6 +137,7 @@ class _Run:
         if self.attempt.is_over and not end.in_log and self._after == self.place == START:
             return []  # its log is gone, and the client never heard of it
         fence = max(self.place.fence, self.attempt.fence, end.fence)
+        at = end.at or _now()
         is_told = end.is_told and not self._is_behind
         before: list[ProtocolEvent] = []
         if (end.values is None or not is_told) and end.status in _WITH_VALUES:
@@ -145,7 +146,7 @@ class _Run:
             end = End(end.status, final, is_paused=is_paused)
             before = [] if is_told else self._values(final)
         self.place = Place(fence, places.END)
-        *events, last = [*before, *self._translator.feed(end, timestamp=_now())]
+        *events, last = [*before, *self._translator.feed(end, timestamp=at)]
         # A number of its own: who has heard it has heard all, however many come before it.
         return [*_placed(events, fence, places.END), (last, self.place)]
 
