@@ -547,6 +547,10 @@ def test_socket__hears_how_far_it_has_been_told(
             b'{"channels":["values"],"since":"x"}',
             "since must be a whole number, 0 or more, not x",
         ),
+        (
+            b'{"channels":["values"],"last_event_id":"1700-0"}',
+            "last_event_id says no order. Send since, the seq of the last event.",
+        ),
     ],
 )
 def test_events__bad_body(client: FlaskClient, thread_id: str, body: bytes, detail: str) -> None:
