@@ -53,8 +53,9 @@ _CLAIM_SECONDS = 30
 
 #: Appends what a run's writer has waiting. A batch sent twice, because the answer to the first one
 #: was lost, is appended once; a batch of an attempt that was replaced is not appended at all (0).
-#: The first batch of an attempt also tells those who follow the thread that it has begun, if there is a third key. A
-#: thread that was deleted and made again counts from one again.
+#: The first batch of an attempt also tells those who follow the thread that it has begun, if there is a third key,
+#: unless a later one has been told of: then they have asked Postgres. A thread that was deleted and made again counts
+#: from one again.
 #: ARGV: fence, max entries, max bytes, seconds to live, 1 if the last entry is the end, graph; then n, name, data.
 APPEND = f"""
 local held, last, bytes = 0, 0, 0
@@ -69,7 +70,7 @@ if fence > held then
   last = 0
   if KEYS[3] then
     local claim = {{'XADD', KEYS[3], 'MAXLEN', '~', 100, ARGV[1] .. '-0', 'r', string.sub(KEYS[1], -36), 'g', ARGV[6]}}
-    if redis.pcall(unpack(claim)).err then
+    if redis.pcall(unpack(claim)).err and fence == 1 then
       redis.call('DEL', KEYS[3])
       redis.call(unpack(claim))
     end
