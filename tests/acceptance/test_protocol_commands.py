@@ -51,8 +51,8 @@ def events_of(
     run = system.get(f"/threads/{thread_id}/runs/{run_id}")
     translator = Translator(run_id, run["kwargs"]["config"]["configurable"]["graph_id"])
     items: list[Any] = [
-        Event(str(entry_id).encode(), name, sse.frame(name, json.dumps(data).encode()))
-        for name, data, entry_id in log
+        Event(str(entry_id).encode(), name, sse.frame(name, json.dumps(data).encode()), 1, n)
+        for n, (name, data, entry_id) in enumerate(log, 1)
     ]
     found = [e for item in [*items, End(run["status"], None)] for e in translator.feed(item)]
     assert len({each.event_id for each in found}) == len(found)
