@@ -51,8 +51,8 @@ def events_of(
     run = system.get(f"/threads/{thread_id}/runs/{run_id}")
     translator = Translator(run_id, run["kwargs"]["config"]["configurable"]["graph_id"])
     items: list[Any] = [
-        Event(str(entry_id).encode(), name, sse.frame(name, json.dumps(data).encode()))
-        for name, data, entry_id in log
+        Event(str(entry_id).encode(), name, sse.frame(name, json.dumps(data).encode()), 1, n)
+        for n, (name, data, entry_id) in enumerate(log, 1)
     ]
     found = [e for item in [*items, End(run["status"], None)] for e in translator.feed(item)]
     assert len({each.event_id for each in found}) == len(found)
@@ -169,6 +169,8 @@ def test_answers(
     run = server.get(f"/threads/{thread_id}/runs?limit=1")[0]
     told = events(run["run_id"])
     assert told[-1].data == {"event": "completed", "graph_name": "hitl"}
+    assert told[1].method == "input.answered"
+    assert told[1].data == {"interrupt_ids": [question.data["interrupt_id"]]}
     state = of(told, "values")[-1].data
     assert (state["answer"], state["log"]) == ("yes", ["prepare", "by update", "ask", "finish"])
 
@@ -198,8 +200,10 @@ def test_answers__many(
     )
 
     run = server.get(f"/threads/{thread_id}/runs?limit=1")[0]
-    state = of(events(run["run_id"]), "values")[-1].data
-    assert sorted(state["log"]) == ["left=l", "right=r"]
+    told = events(run["run_id"])
+    [answered] = of(told, "input.answered")
+    assert answered.data == {"interrupt_ids": [ids["left?"], ids["right?"]]}
+    assert sorted(of(told, "values")[-1].data["log"]) == ["left=l", "right=r"]
 
 
 def test_a_question_in_a_subgraph(

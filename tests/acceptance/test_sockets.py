@@ -181,6 +181,12 @@ def test_unsubscribe(dial: Dial, course: Course) -> None:
             "subscription.reconnect requires a non-empty channels array.",
         ),
         (
+            '{"id":5,"method":"subscription.reconnect","params":{"channels":["values"],"last_event_id":"1-0"}}',
+            5,
+            "invalid_argument",
+            "last_event_id says no order. Send since, the seq of the last event.",
+        ),
+        (
             '{"id":7,"method":"subscription.subscribe"}',
             7,
             "invalid_argument",

@@ -211,7 +211,6 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
             host.engine, host.owner, slots=host.settings.slots, draining=host.draining
         )
 
-    tell_ends = partial(append_ends, host.rt.redis, host.settings.redis_key_prefix)
     ttl = host.manifest.thread_ttl
     return [
         Chore("report", worker_rows.EVERY_SECONDS, report),
@@ -221,7 +220,7 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
         _rescue(host, then=("dispatch", rescuer.BACKOFF_SECONDS)),
         # More than one look's worth may be due: at once again, until nothing is.
         Chore("crons", 1.0, lambda: crons.fire(host.rt), then=("crons", 0.0)),
-        Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer, tell_ends)),
+        Chore("leave", 2.0, Leaver(host.engine, host.signals, host.announcer, _teller(host))),
         Chore("time out", 2.0, lambda: rescuer.time_out(host.engine, host.signals)),
         # A busy installation leaves more than one look's worth behind.
         Chore(
@@ -253,7 +252,12 @@ def _chores(host: Host, executor: Executor, line: Channel) -> list[Chore]:
 
 
 def _rescue(host: Host, then: tuple[str, float] | None = None) -> Chore:
-    return Chore("rescue", 2.0, lambda: rescuer.rescue(host.engine), then)
+    return Chore("rescue", 2.0, lambda: rescuer.rescue(host.engine, _teller(host)), then)
+
+
+def _teller(host: Host) -> rescuer.Tell:
+    """Has the ends of runs seen that no worker tells of."""
+    return partial(append_ends, host.rt.redis, host.settings.redis_key_prefix)
 
 
 def _sweep_seconds(host: Host) -> float:

@@ -224,6 +224,11 @@ def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:
     return kwargs["input"] if kwargs["command"] is None else None
 
 
+def answered_ids(run: Claimed) -> list[str]:
+    """The questions that a run of protocol v2 says it answers: the thread's other clients stop asking them."""
+    return list(_answers_by_id(run)) if protocol.is_asked(run.kwargs["config"]) else []
+
+
 def _answers_by_id(run: Claimed) -> Mapping[str, Any]:
     return interrupts.by_id((run.kwargs["command"] or {}).get("resume"))
 

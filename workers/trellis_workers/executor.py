@@ -251,6 +251,8 @@ class Executor:
             graph_id=run.graph_id,
         )
         events.send(run.claim, "metadata", _metadata(run))
+        if ids := driver.answered_ids(run):
+            events.send(run.claim, "input.answered", encoder.dumps({"interrupt_ids": ids}))
 
     async def _run(self, attempt: Attempt, taken: Taken) -> Pending | None:
         started = time.monotonic()

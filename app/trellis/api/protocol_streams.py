@@ -137,26 +137,27 @@ class _Run:
         if self.attempt.is_over and not end.in_log and self._after == self.place == START:
             return []  # its log is gone, and the client never heard of it
         fence = max(self.place.fence, self.attempt.fence, end.fence)
-        untold = end.values is None or self._is_behind
+        at = end.at or _now()
+        is_told = end.is_told and not self._is_behind
         before: list[ProtocolEvent] = []
-        if untold and end.status in _WITH_VALUES:
+        if (end.values is None or not is_told) and end.status in _WITH_VALUES:
             final = await self._postgres.lost(self.attempt)
             is_paused = end.is_paused or await self._postgres.paused(self.attempt)
             end = End(end.status, final, is_paused=is_paused)
-            before = self._values(final)
+            before = [] if is_told else self._values(final, fence)
         self.place = Place(fence, places.END)
-        *events, last = [*before, *self._translator.feed(end, timestamp=_now())]
+        *events, last = [*before, *self._translator.feed(end, timestamp=at)]
         # A number of its own: who has heard it has heard all, however many come before it.
         return [*_placed(events, fence, places.END), (last, self.place)]
 
     async def _state(self, fence: int, n: int) -> list[tuple[ProtocolEvent, Place]]:
-        return _placed(self._values(await self._postgres.lost(self.attempt)), fence, n)
+        return _placed(self._values(await self._postgres.lost(self.attempt), fence), fence, n)
 
-    def _values(self, final: bytes) -> list[ProtocolEvent]:
+    def _values(self, final: bytes, fence: int) -> list[ProtocolEvent]:
         """The state in the place of events that were lost."""
         if final == b"null" or final.startswith(b'{"__error__":'):
             return []
-        entry = Event(b"%d-lost" % _now(), "values", sse.frame("values", final))
+        entry = Event(b"%d" % _now(), "values", sse.frame("values", final), fence)
         return self._translator.feed(entry)
 
 

@@ -39,8 +39,8 @@ _FAILED, _RESTART = 1011, 1012
 #: Of the text of a close frame.
 _MAX_REASON_BYTES = 123
 _MAX_SUBSCRIPTIONS = 100
-#: Replayed events that are held back until their number can be told.
-_MAX_HELD = 1_000
+#: Replayed events that are held back until their number can be told, and their bytes, about.
+_MAX_HELD, _MAX_HELD_BYTES = 1_000, 1 << 20
 #: A client's subscriptions come together, or almost: so long the end of a run waits for another one, in seconds.
 _COMPANY_SECONDS = 0.25
 _SEQ = b'","seq":'
@@ -240,9 +240,11 @@ class _Session:
 async def _until_live(chunks: AsyncIterator[bytes]) -> list[Line]:
     """What was there already; of very much, the first."""
     held: list[Line] = []
+    size = 0
     async for chunk in chunks:
         held += _lines(chunk)
-        if not chunk or len(held) >= _MAX_HELD:
+        size += len(chunk)
+        if not chunk or len(held) >= _MAX_HELD or size >= _MAX_HELD_BYTES:
             break
     return held
 

@@ -180,8 +180,7 @@ async def event_chunks(
             has_failed |= any(isinstance(item, Event) and item.name == "error" for item in items)
             end = items[-1]
             if isinstance(end, End):
-                # No final values: the log was lost, or they were too large for it. Or the last events were lost.
-                is_untold = end.values is None or _ends_in_a_gap(items)
+                is_untold = not end.is_told or _ends_in_a_gap(items)
                 if is_untold and end.status not in SILENT and not has_failed:
                     final = await recover() if end.values is None else end.values
                     gap = b"" if end.in_log else sse.GAP

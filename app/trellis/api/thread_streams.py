@@ -137,7 +137,7 @@ class _Run:
         if self.ended is None:
             misses, self.is_behind = self.is_behind, False
             return misses
-        is_untold = self.ended.values is None or self.is_behind
+        is_untold = not self.ended.is_told or self.is_behind
         return is_untold and self.ended.status not in SILENT and not self.is_forgotten
 
     def end(self) -> bytes:

@@ -14,7 +14,7 @@ from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.runs import Pending
 from trellis.domain.multitask import Action, ended_by
-from trellis.domain.runs import Claim, Ended, Outcome, RunStatus
+from trellis.domain.runs import ACTIVE, Claim, Ended, Outcome, RunStatus
 
 _rows = partial(queries.rows, "cancel")
 _row = partial(queries.row, "cancel")
@@ -25,7 +25,7 @@ _run = partial(queries.change, "cancel")
 class Stopped:
     """What `stop` did."""
 
-    ended: list[Ended] = field(default_factory=list)  #: were pending, and are over now
+    ended: list[Ended] = field(default_factory=list)  #: are over now: tell who follows them
     asked: list[str] = field(
         default_factory=list
     )  #: are running: tell their workers after the commit
@@ -115,13 +115,19 @@ def stop(tx: Tx, thread_id: str, *, among: Sequence[Row], action: Action, reason
     return Stopped(ended=ended, asked=running, following=following)
 
 
-def _counted(tx: Tx, thread_id: str, pending: Sequence[Row]) -> list[Ended]:
-    """The ends of pending runs of a locked thread, each with its place among the thread's claims."""
-    thread = _row(tx, "count", thread_id=thread_id, count=len(pending))
+def _counted(
+    tx: Tx,
+    thread_id: str,
+    ended: Sequence[Row],
+    *,
+    status: RunStatus | None = RunStatus.INTERRUPTED,
+) -> list[Ended]:
+    """The ends of runs of a locked thread, each with its place among the thread's claims."""
+    thread = _row(tx, "count", thread_id=thread_id, count=len(ended))
     assert thread is not None
     return [
-        Ended(thread["tenant_id"], thread_id, row["run_id"], row["graph_id"], fence)
-        for fence, row in enumerate(pending, thread["fence"] - len(pending) + 1)
+        Ended(thread["tenant_id"], thread_id, row["run_id"], row["graph_id"], fence, status)
+        for fence, row in enumerate(ended, thread["fence"] - len(ended) + 1)
     ]
 
 
@@ -165,6 +171,13 @@ def end_overdue(
     return outcome.status
 
 
+def count_end(tx: Tx, lost: Row, status: RunStatus) -> Ended:
+    """The end of a run that `runs.expired` found and this transaction ended, with its place among the claims."""
+    [ended] = _counted(tx, lost["thread_id"], [lost], status=status)
+    _run(tx, "place_end", run_id=ended.run_id, fence=ended.fence)
+    return ended
+
+
 def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
     """
     Delete a run of a locked thread with all it wrote; whoever executes it is fenced from now on.
@@ -179,19 +192,27 @@ def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
     runs.roll_back(tx, run_id, thread_id)
     status = rows[0]["status"]
     if status == RunStatus.RUNNING:
+        ended = _counted(tx, thread_id, rows, status=None)
         outcome = Outcome(status=RunStatus.INTERRUPTED, thread_status=None)
-        return Stopped(asked=[run_id], following=_settle(tx, run_id, thread_id, outcome))
+        following = _settle(tx, run_id, thread_id, outcome)
+        return Stopped(ended=ended, asked=[run_id], following=following)
     if status == RunStatus.PENDING:
-        ended = _counted(tx, thread_id, rows)
+        ended = _counted(tx, thread_id, rows, status=None)
         return Stopped(ended=ended, following=_rest(tx, thread_id, None))
     if head and head["yes"]:
         _run(tx, "clear", thread_id=thread_id)
     return Stopped()
 
 
-def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> list[str]:
-    """Delete locked threads with everything that hangs on them. Returns the runs whose workers should hear of it."""
+def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> Stopped:
+    """Delete locked threads with everything that hangs on them."""
     rows = _rows(tx, "lock_runs", thread_ids=list(thread_ids), run_id=None)
+    active: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["status"] in ACTIVE:
+            active.setdefault(row["thread_id"], []).append(row)
+    ended = [end for each, its in active.items() for end in _counted(tx, each, its, status=None)]
     runs.delete_threads(tx, thread_ids)
     dead_letters.forget(tx, thread_ids)
-    return [row["run_id"] for row in rows if row["status"] == RunStatus.RUNNING]
+    asked = [row["run_id"] for row in rows if row["status"] == RunStatus.RUNNING]
+    return Stopped(ended=ended, asked=asked)

@@ -69,13 +69,14 @@ class Claim:
 
 
 class Ended(NamedTuple):
-    """A run that ended while no worker had it: whoever follows it, or its thread, is to be told."""
+    """A run whose end no worker tells of: whoever follows it, or its thread, is to hear of it."""
 
     tenant_id: str
     thread_id: str
     run_id: str
     graph_id: str
     fence: int  #: such an end is counted as a claim is
+    status: RunStatus | None = RunStatus.INTERRUPTED  #: None: it was deleted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

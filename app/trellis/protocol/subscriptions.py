@@ -49,6 +49,8 @@ def parse(given: Any) -> Subscription:
     if not isinstance(given, dict):
         raise BadRequest("The body must be an object with the channels to subscribe to")
     since = _number(given, "since")
+    if since is None and given.get("last_event_id") is not None:
+        raise BadRequest("last_event_id says no order. Send since, the seq of the last event.")
     return Subscription(
         channels=_channels(given.get("channels")),
         prefixes=_prefixes(given.get("namespaces")),

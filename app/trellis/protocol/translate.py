@@ -15,7 +15,7 @@ import orjson
 from trellis.domain.messages import compact_all
 from trellis.protocol.blocks import Blocks
 from trellis.protocol.subgraphs import Subgraphs
-from trellis.stream.entries import End, Event, Item
+from trellis.stream.entries import End, Event, Item, order
 
 Namespace = tuple[str, ...]
 
@@ -55,7 +55,7 @@ class Said(NamedTuple):
 
 def channels(event: ProtocolEvent) -> tuple[str, ...]:
     """The channels that an event belongs to: whoever follows one of them gets it."""
-    if event.method == "input.requested":
+    if event.method.startswith("input."):
         return ("input",)
     if event.method != "custom":
         return (event.method,)
@@ -102,15 +102,17 @@ class Translator:
             "checkpoints": self._checkpoints,
             "tasks": self._tasks,
             "custom": self._custom,
+            "input.answered": self._answered,
             "error": self._failure,
         }
 
     def feed(self, item: Item, *, timestamp: int | None = None) -> list[ProtocolEvent]:
         """The events that the next item of the log makes, in order. `timestamp`, in milliseconds, is for the end."""
         if isinstance(item, Event):
-            entry_id = item.id.decode()
+            at, _ = order(item.id)
             said = [*self._begun(), *self._entry(item)]
-            return self._signed(said, entry_id, int(entry_id.partition("-")[0]))
+            # Not by the id of the log's entry: clients drop doubles over all runs, two of which may share a millisecond.
+            return self._signed(said, f"{at}-{item.fence}-{item.n}", at)
         if isinstance(item, End):
             said = [*self._begun(), *self._end(item)]
             return self._signed(said, f"{self._run_id}:end", timestamp or 0)
@@ -235,6 +237,10 @@ class Translator:
 
     def _custom(self, namespace: Namespace, data: bytes) -> Iterator[Said]:
         yield Said("custom", namespace, data)
+
+    def _answered(self, _: Namespace, data: bytes) -> Iterator[Said]:
+        """Each attempt says so."""
+        yield Said("input.answered", (), data, "answered")
 
     def _failure(self, _: Namespace, data: bytes) -> Iterator[Said]:
         """It is told when the run ends."""

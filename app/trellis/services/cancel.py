@@ -232,19 +232,19 @@ def delete_threads(rt: Runtime, tenant_id: str, thread_ids: Sequence[str]) -> in
     """Delete those of the threads that are there, whatever runs on them. Returns how many."""
     with rt.engine.begin() as tx:
         found = rows.lock_threads(tx, tenant_id, thread_ids)
-        running = rows.delete_threads(tx, found)
-    rt.signals(running)
+        stopped = rows.delete_threads(tx, found)
+    _tell(rt, stopped)
     stream_log.forget_claims(rt.redis, rt.settings.redis_key_prefix, tenant_id, found)
     return len(found)
 
 
 def _tell(rt: Runtime, *stopped: Stopped) -> None:
-    """After the commit: workers look at their runs, clients that follow a run that never began see its end."""
+    """After the commit: workers look at their runs, clients that follow a run that no worker ends see its end."""
     asked = [run_id for each in stopped for run_id in each.asked]
     ended = [end for each in stopped for end in each.ended]
     rt.signals(asked)
     stream_log.append_ends(rt.redis, rt.settings.redis_key_prefix, ended)
-    for run_id in (*(end.run_id for end in ended), *asked):
+    for run_id in dict.fromkeys([*(end.run_id for end in ended), *asked]):
         log().info(RUN_CANCELLED, run_id=run_id)
     for each in stopped:
         if each.following is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from trellis.db import cancel as locks
@@ -19,7 +20,7 @@ from trellis.db.engine import Tx
 from trellis.domain.idempotency import Key
 from trellis.domain.new_run import NewRun
 from trellis.domain.runs import RunStatus, ThreadStatus
-from trellis.errors import BadRequest, CommandError, NotFound, ThreadNotFound
+from trellis.errors import BadRequest, CommandError, NotFound, ThreadNotFound, TrellisError
 from trellis.protocol import tree as agents
 from trellis.runtime import Runtime
 from trellis.services import idempotency, runs
@@ -148,20 +149,39 @@ def _accept(
     """Accept the run that `decide` says, in one transaction with what it looked at, the thread locked."""
     accepted: list[tuple[NewRun, Stopped]] = []
 
-    def make(tx: Tx) -> Sequence[RunRow]:
+    def prepare() -> Callable[[Tx], Sequence[RunRow]]:
+        return partial(make, _priority(rt, tenant_id, thread_id, decide))
+
+    def make(priority: int | None, tx: Tx) -> Sequence[RunRow]:
         locks.lock_thread(tx, tenant_id, thread_id)
-        new = decide(tx)
+        new = replace(decide(tx), priority=priority)
         ready = runs.prepare(rt, tx, tenant_id, thread_id, new)
         run, stopped = runs.write(tx, ready)
         accepted.append((new, stopped))
         return [runs.stored(ready, run)]
 
     [run], is_replay = idempotency.once(
-        rt, tenant_id, key, prepare=lambda: make, opened=lambda row: run_rows.opened(rt.vault, row)
+        rt, tenant_id, key, prepare=prepare, opened=lambda row: run_rows.opened(rt.vault, row)
     )
     for new, stopped in accepted:
         runs.tell(rt, run, new, stopped)
     return run, is_replay
+
+
+def _priority(
+    rt: Runtime, tenant_id: str, thread_id: str, decide: Callable[[Tx], NewRun]
+) -> int | None:
+    """What the operator's hook says of a thread that has no priority yet: outside of the transaction, it takes its time."""
+    if rt.priority is None:
+        return None
+    try:
+        with rt.autocommit.connect() as tx:
+            new = decide(tx)
+    except TrellisError:
+        # What is refused is refused again, where it counts.
+        return None
+    [asked] = runs.prioritised(rt, tenant_id, thread_id, [new])
+    return asked.priority
 
 
 def _may_answer(new: NewRun) -> bool:

@@ -31,6 +31,7 @@ class Watch:
 
     key: bytes
     fence: int  #: of the last attempt that it was told of
+    taken: int  #: none is to come that is not above it
     heard: list[Attempt] = field(default_factory=list)
     doubts: bool = False  #: an attempt may have been missed
     closed: bool = False
@@ -42,6 +43,23 @@ class Watch:
                 self.fence = attempt.fence
                 self.heard.append(attempt)
         self._wake()
+
+    @property
+    def misses(self) -> bool:
+        """Whether the next attempt was heard of before those that come before it, or instead of them."""
+        return bool(self.heard) and self.heard[0].fence > self.taken + 1
+
+    def insert(self, attempts: Sequence[Attempt]) -> None:
+        """Take in what Postgres has of the attempts before the next one. There are no others."""
+        first = self.heard[0].fence
+        self.heard[:0] = [each for each in attempts if self.taken < each.fence < first]
+        self.taken = self.heard[0].fence - 1
+
+    def take(self) -> Attempt:
+        """The next attempt."""
+        attempt = self.heard.pop(0)
+        self.taken = max(self.taken, attempt.fence)
+        return attempt
 
     def doubt(self) -> None:
         self.doubts = True
@@ -97,7 +115,7 @@ class Claims:
     def watch(self, tenant_id: str, thread_id: str, *, after: int) -> Watch:
         """Hear of a thread's attempts with a fence above `after`, from now on. To be left with `leave`."""
         key = log.claims_key(self._prefix, tenant_id, thread_id).encode()
-        watch = Watch(key, after, closed=self._closed)
+        watch = Watch(key, after, after, closed=self._closed)
         thread = self._threads.get(key)
         if thread is None:
             thread = self._threads[key] = _Thread(key)

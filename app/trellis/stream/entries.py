@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,7 +26,8 @@ class Gap:
     """Events before this point are lost; the caller may send the state instead."""
 
 
-class End(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class End:
     """The run is over. Nothing follows."""
 
     status: str | None  #: None: there is no such run any more
@@ -34,6 +35,12 @@ class End(NamedTuple):
     in_log: bool = True  #: False: Postgres alone says so, and the log may have lost more than that
     fence: int = 0  #: of the attempt that ended; 0: unknown
     is_paused: bool = False  #: the graph waits at a node; False also where that is not known
+    at: int | None = field(default=None, compare=False)  #: ms since the epoch; None: unknown
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the log says how it ended. Values that are too large for the end have been told before it."""
+        return self.values is not None or (self.in_log and self.status != "error")
 
 
 Item: TypeAlias = Event | Beat | Gap | End
@@ -83,7 +90,10 @@ class Position:
             else:
                 status, _, paused = _name(fields[5]).partition(" ")
                 values = fields[7] if len(fields) > 7 else None
-                items.append(End(status, values, fence=fence, is_paused=bool(paused)))
+                end = End(
+                    status or None, values, fence=fence, is_paused=bool(paused), at=self.order[0]
+                )
+                items.append(end)
                 break
         return items
 

@@ -73,8 +73,10 @@ async def told(
             if is_new and not (watch.heard and watch.heard[0].is_over):
                 is_new = False
                 yield None, ()
+            if watch.misses:
+                await _fill(watch, ask)
             if watch.heard:
-                attempt = watch.heard.pop(0)
+                attempt = watch.take()
                 if attempt.run_id and attempt.run_id == over:
                     continue
                 is_new_to_us = attempt.fence > start.fence
@@ -119,8 +121,8 @@ async def _run(
             yield attempt, mine
             if len(mine) < len(items):
                 return
-    while watch.heard and watch.heard[0].run_id == attempt.run_id:
-        watch.heard.pop(0)
+    while watch.heard and watch.heard[0].run_id == attempt.run_id and not watch.misses:
+        watch.take()
 
 
 def _before_others(attempt: Attempt, items: Sequence[Item], watch: Watch) -> Sequence[Item]:
@@ -156,6 +158,15 @@ async def _quiet(watch: Watch, ask: Ask, beat_seconds: float) -> AsyncGenerator[
             yield BEAT
         else:
             await watch.change(min(beat_at, look_at) - loop.time())
+
+
+async def _fill(watch: Watch, ask: Ask) -> None:
+    """Ask Postgres for attempts that are counted before the next one, but are told of after it."""
+    try:
+        watch.insert(await ask.attempts(watch.taken))
+    except Exception as error:  # the database: what is heard goes on
+        telemetry.log().debug(log.READER_FAILED, error=str(error))
+        watch.insert(())
 
 
 async def _look(watch: Watch, ask: Ask) -> None:

@@ -5,8 +5,8 @@ A run's log is a Redis Stream. Each entry is an event as the client will get it,
     f  fence of the attempt that wrote it
     n  number of the entry within that attempt, from 1: a reader sees what is missing or doubled
     e, x        name and frame of an event
-    end, v      status of the finished run ("success paused": it waits at a node), and its final values as JSON if they
-                are small enough
+    end, v      status of the finished run ("success paused": it waits at a node; empty: it was deleted), and its final
+                values as JSON if they are small enough
 
 Beside it stands `fence`, which holds "<highest fence> <its last n> <bytes since the last trim>".
 Both keys expire; losing them loses no run and no result, because Postgres decides how a run ended.
@@ -53,8 +53,9 @@ _CLAIM_SECONDS = 30
 
 #: Appends what a run's writer has waiting. A batch sent twice, because the answer to the first one
 #: was lost, is appended once; a batch of an attempt that was replaced is not appended at all (0).
-#: The first batch of an attempt also tells those who follow the thread that it has begun, if there is a third key. A
-#: thread that was deleted and made again counts from one again.
+#: The first batch of an attempt also tells those who follow the thread that it has begun, if there is a third key,
+#: unless a later one has been told of: then they have asked Postgres. A thread that was deleted and made again counts
+#: from one again.
 #: ARGV: fence, max entries, max bytes, seconds to live, 1 if the last entry is the end, graph; then n, name, data.
 APPEND = f"""
 local held, last, bytes = 0, 0, 0
@@ -69,7 +70,7 @@ if fence > held then
   last = 0
   if KEYS[3] then
     local claim = {{'XADD', KEYS[3], 'MAXLEN', '~', 100, ARGV[1] .. '-0', 'r', string.sub(KEYS[1], -36), 'g', ARGV[6]}}
-    if redis.pcall(unpack(claim)).err then
+    if redis.pcall(unpack(claim)).err and fence == 1 then
       redis.call('DEL', KEYS[3])
       redis.call(unpack(claim))
     end
@@ -120,7 +121,7 @@ def claims_key(prefix: str, tenant_id: str, thread_id: str) -> str:
 
 def append_ends(client: SyncRedis, prefix: str, ends: Sequence[Ended]) -> None:
     """
-    Tell whoever follows runs, or their threads, that they ended while no worker had them. Best effort.
+    Tell whoever follows runs, or their threads, of ends that no worker tells of. Best effort.
 
     Without it a follower finds out from Postgres, a few seconds later.
     """
@@ -128,11 +129,11 @@ def append_ends(client: SyncRedis, prefix: str, ends: Sequence[Ended]) -> None:
         return
     try:
         with client.pipeline(transaction=False) as pipe:
-            for tenant_id, thread_id, run_id, graph_id, fence in ends:
+            for tenant_id, thread_id, run_id, graph_id, fence, status in ends:
                 keys = stream_key(prefix, run_id), fence_key(prefix, run_id)
                 claims = claims_key(prefix, tenant_id, thread_id)
                 limits = map(str, (fence, 1000, 1 << 20, _END_SECONDS))
-                end = "1", graph_id, "1", "interrupted", ""
+                end = "1", graph_id, "1", status or "", ""
                 pipe.eval(APPEND, 3, *keys, claims, *limits, *end)
             pipe.execute()
     except RedisError as error:

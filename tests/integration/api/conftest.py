@@ -48,13 +48,16 @@ def settings(shared_database_url: str, redis_url: str) -> Settings:
 
 
 @pytest.fixture
-def rt(settings: Settings, loop: asyncio.AbstractEventLoop) -> Iterator[Runtime]:
+def timing() -> Timing:
+    """When streams speak up."""
+    return Timing(beat_seconds=0.3, first_check_seconds=0.2, end_lag_seconds=0.1)
+
+
+@pytest.fixture
+def rt(settings: Settings, loop: asyncio.AbstractEventLoop, timing: Timing) -> Iterator[Runtime]:
     rt = build(settings)
     rt.loop = loop
-    rt.reader = Reader(
-        settings.redis_url,
-        timing=Timing(beat_seconds=0.3, first_check_seconds=0.2, end_lag_seconds=0.1),
-    )
+    rt.reader = Reader(settings.redis_url, timing=timing)
     ensure_defaults(rt)
     yield rt
     asyncio.run_coroutine_threadsafe(rt.reader.close(), loop).result()

@@ -31,11 +31,20 @@ class Worker:
     on_loop: Callable[..., Any]
 
     def claim(self, run_id: str, *, resumable: bool = False) -> Claim:
+        claim = self.claim_silently(run_id)
+        self.begin(claim, resumable=resumable)
+        return claim
+
+    def claim_silently(self, run_id: str) -> Claim:
+        """Claim a run in Postgres only: nobody is told."""
         with self.rt.engine.begin() as tx:
             [claimed], _ = runs.claim(tx, {run_id: new_id()}, owner="test", lease_seconds=60)
-        self.on_loop(self._start(claimed.claim, resumable))
-        self.send(claimed.claim, "metadata", {"run_id": run_id, "attempt": 1})
         return claimed.claim
+
+    def begin(self, claim: Claim, *, resumable: bool = False) -> None:
+        """Tell that an attempt has begun."""
+        self.on_loop(self._start(claim, resumable))
+        self.send(claim, "metadata", {"run_id": claim.run_id, "attempt": 1})
 
     async def _start(self, claim: Claim, resumable: bool) -> None:
         self.writer.start(claim, resumable=resumable, tenant_id=DEFAULT_TENANT, graph_id="echo")
@@ -103,6 +112,12 @@ class Listener:
     def wait_until(self, condition: Callable[[], bool]) -> None:
         found = poll_until(lambda: condition() or self._task.done(), seconds=20)
         assert condition(), f"{found=} {self.failure!r} {self.heard!r}"
+
+    def wait_for_end(self) -> bytes:
+        """Everything, when the stream has ended by itself."""
+        self.wait_until(self._task.done)
+        assert self.failure is None
+        return self.heard
 
     def hang_up(self) -> None:
         self._on_loop(self._end())

@@ -76,6 +76,42 @@ def test_thread_that_the_run_makes(client: FlaskClient, hook: Hook, sql: Sql) ->
     assert sql("SELECT array_agg(priority) FROM run") == [-3, -3, -3, -3]
 
 
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("run.start", {"assistant_id": "echo", "input": {"value": "new"}}),
+        ("run.start", {"assistant_id": "echo", "input": "yes", "waits": True}),
+        ("input.respond", {"interrupt_id": "q", "response": "yes", "waits": True}),
+        ("input.inject", {"message": {"role": "user", "content": "hi"}}),
+    ],
+    ids=["start", "answer", "respond", "inject"],
+)
+def test_command(
+    client: FlaskClient, hook: Hook, sql: Sql, method: str, params: dict[str, Any]
+) -> None:
+    body = {"metadata": {"graph_id": "echo"}}
+    thread_id = client.post("/threads", json=body).get_json()["thread_id"]
+    if params.pop("waits", False):
+        asked = '\'{"task": [{"id": "q", "value": 1}]}\''
+        sql(f"UPDATE thread SET status = 'interrupted', interrupts = {asked} RETURNING 1")
+
+    command = {"id": 1, "method": method, "params": params}
+    answer = client.post(f"/threads/{thread_id}/commands", json=command).get_json()
+
+    assert answer["type"] == "success", answer
+    assert [told.thread_id for told in hook.told] == [thread_id]
+    assert sql("SELECT priority FROM thread") == -3
+
+
+def test_command__that_is_refused(client: FlaskClient, hook: Hook, thread_id: str) -> None:
+    params = {"interrupt_id": "q", "response": 1}
+    command = {"id": 1, "method": "input.respond", "params": params}
+    answer = client.post(f"/threads/{thread_id}/commands", json=command).get_json()
+
+    assert answer["error"] == "no_such_interrupt"
+    assert hook.told == []
+
+
 def test_same_request_again(client: FlaskClient, hook: Hook, sql: Sql) -> None:
     for _ in range(2):
         answer = client.post(

@@ -246,6 +246,40 @@ def test_follow__a_thread_made_anew_counts_from_the_start(
     assert shown(stream.wait_for(3)) == [begun(run), ("values", {"n": 1}), done(run)]
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_follow__a_later_end_is_heard_of_before_a_run_says_that_it_has_begun(
+    client: FlaskClient,
+    thread_id: str,
+    listen: Listen,
+    new_run: Callable[..., Run],
+    play: Callable[..., Run],
+    worker: Worker,
+    before: int,
+) -> None:
+    """Between the commit of a claim and the first event of its run another run is cancelled: it is counted behind it."""
+    for _ in range(before):
+        play("values")
+    thread = f"/threads/{thread_id}"
+    streams = listen(f"{thread}/stream"), listen(f"{thread}/stream", Last_Event_ID="0")
+    protocol = listen(f"{thread}/stream/events", {"channels": ["lifecycle"]})
+    slow, cancelled = new_run(), new_run(multitask_strategy="enqueue")
+    claim = worker.claim_silently(slow["run_id"])
+    client.post(f"{thread}/runs/{cancelled['run_id']}/cancel")
+    worker.begin(claim)
+    worker.end(claim, {})
+
+    expected = [begun(slow), done(slow), done(cancelled)]
+    for stream in streams:
+        stream.wait_until(lambda s=stream: done(cancelled) in shown(s.events))
+        assert shown(stream.events)[-3:] == expected
+    told = [data for _, data, _ in protocol.wait_for(2 * before + 4)]
+    assert [each["seq"] for each in told] == sorted({each["seq"] for each in told})
+    assert [each["params"]["data"]["event"] for each in told[-4:]] == [
+        *("running", "completed"),
+        *("running", "interrupted"),
+    ]
+
+
 def test_follow__not_a_uuid(client: FlaskClient) -> None:
     answer = client.get("/threads/x/stream")
 

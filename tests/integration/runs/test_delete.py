@@ -58,7 +58,7 @@ def test_delete_thread__while_a_run_is_active(engine, a_run, claim, save, end, o
     a_run(taken.thread_id)
     with engine.begin() as tx:
         cancel.lock_thread(tx, "default", taken.thread_id)
-        assert cancel.delete_threads(tx, [taken.thread_id]) == [taken.run_id]
+        assert cancel.delete_threads(tx, [taken.thread_id]).asked == [taken.run_id]
 
     assert isinstance(end(taken), Fenced)
     assert [one(f"SELECT count(*) FROM {t}") for t in ("thread", "run", "checkpoint")] == [0, 0, 0]

@@ -76,10 +76,10 @@ def test_rescue__one_that_cannot_be_now_keeps_nobody_waiting(engine, a_run, clai
 
     with engine.begin() as holder:
         holder.execute(text("SELECT 1 FROM checkpoint FOR UPDATE"))
-        assert rescuer.rescue(engine) == 1
+        assert rescuer.rescue(engine, lambda _: None) == 1
 
     assert one(RUN, r=second.run_id) == "pending"
-    assert rescuer.rescue(engine) == 1
+    assert rescuer.rescue(engine, lambda _: None) == 1
     assert one("SELECT count(*) FROM run WHERE run_id = :r", r=first.run_id) == 0
 
 

@@ -44,8 +44,8 @@ class Clock(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]  # likewise
 
 
-def event(seq: int, method: str = "values") -> bytes:
-    return envelope(ProtocolEvent(method, (), 0, b"{}", f"e{seq}"), seq) + b"\n"
+def event(seq: int, method: str = "values", data: bytes = b"{}") -> bytes:
+    return envelope(ProtocolEvent(method, (), 0, data, f"e{seq}"), seq) + b"\n"
 
 
 def subscribe(n: int) -> bytes:
@@ -135,6 +135,16 @@ def test_event__is_sent_again_to_whoever_comes_later() -> None:
     told = played([live, replay], [(0.0, subscribe(0)), (2.0, subscribe(1))])
 
     assert told == [(0.0, 0), (1.0, BEGIN), (2.0, 1), (2.0, BEGIN)]
+
+
+def test_replay__of_large_events_is_not_held_back() -> None:
+    """A connection may have a hundred subscriptions: of each, a megabyte waits for its answer."""
+    large = event(BEGIN, data=b'"%s"' % (b"x" * 2_000_000))
+    replay = [(0.0, large), (5.0, event(STATE)), (5.0, LIVE)]
+
+    told = played([replay], [(0.0, subscribe(0))])
+
+    assert told == [(0.0, 0), (0.0, BEGIN), (5.0, STATE)]
 
 
 def test_event__that_shares_its_number_is_sent_as_well() -> None:

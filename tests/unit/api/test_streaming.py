@@ -148,9 +148,9 @@ def test_events__an_end_that_the_log_does_not_tell() -> None:
     assert events([End("interrupted", None, in_log=False)]) == []
 
 
-def test_events__an_end_without_values_is_told_from_postgres() -> None:
-    assert events([event("metadata")], [End("success", None)]) == [sent("metadata"), SNAPSHOT]
-    assert events([End("success", None)], view=NO_VALUES) == []
+def test_events__values_too_large_for_the_end_are_not_told_twice() -> None:
+    assert events([event("values")], [End("success", None)]) == [sent("values")]
+    assert events([GAP, End("success", None)]) == [sse.GAP, SNAPSHOT]
 
 
 def test_events__a_failure_is_told_once() -> None:

@@ -28,15 +28,15 @@ Told = tuple[str, list[str], Any]
 class Log:
     """A run's log, and what a translator makes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, fence: int = 2) -> None:
         self.translator = Translator(RUN, "echo")
-        self.n = 0
+        self.fence, self.n = fence, 0
         self.events: list[ProtocolEvent] = []
 
     def add(self, name: str, data: Any) -> list[Told]:
         self.n += 1
         frame = sse.frame(name, encoder.dumps(data))
-        return self._fed(Event(f"17000-{self.n}".encode(), name, frame))
+        return self._fed(Event(b"17000-3", name, frame, self.fence, self.n))
 
     def end(self, status: str | None, values: Any = None) -> list[Told]:
         item = End(status, None if values is None else encoder.dumps(values))
@@ -76,7 +76,7 @@ def test_root__runs_whatever_the_log_begins_with() -> None:
     log = Log()
 
     assert log.add("values", {"a": 1}) == [lifecycle("running"), ("values", [], {"a": 1})]
-    assert [each.event_id for each in log.events] == [f"synth:{RUN}:lc||running", "17000-1.1"]
+    assert [each.event_id for each in log.events] == [f"synth:{RUN}:lc||running", "17000-2-1.1"]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +170,14 @@ def test_values__that_only_look_like_a_question(log: Log) -> None:
 
     assert log.add("values", state) == [("values", [], state)]
     assert log.end("success") == [lifecycle("completed")]
+
+
+def test_answered__is_one_fact_however_many_attempts_say_so(log: Log) -> None:
+    told = [log.add("input.answered", {"interrupt_ids": ["i1"]}) for _ in range(2)]
+
+    assert told == [[("input.answered", [], {"interrupt_ids": ["i1"]})]] * 2
+    assert log.events[-1].event_id == log.events[-2].event_id == f"synth:{RUN}:answered"
+    assert channels(log.events[-1]) == ("input",)
 
 
 def test_updates(log: Log) -> None:
@@ -284,7 +292,7 @@ def test_lifecycle__of_a_subgraph(log: Log) -> None:
             },
         )
     ]
-    assert log.events[-1].event_id == "17000-2"
+    assert log.events[-1].event_id == "17000-2-2"
     assert log.add("lifecycle|child:t1", {"event": "completed", "namespace": place}) == [
         ("lifecycle", place, {"event": "completed", "graph_name": "child"})
     ]
@@ -334,7 +342,17 @@ def test_event_ids__count_within_an_entry(log: Log) -> None:
 
     log.add("messages", [chunk, meta])
 
-    assert [each.event_id for each in log.events[1:]] == ["17000-2", "17000-2.1", "17000-2.2"]
+    ids = [each.event_id for each in log.events[1:]]
+    assert ids == ["17000-2-2", "17000-2-2.1", "17000-2-2.2"]
+
+
+def test_event_ids__of_two_runs_in_the_same_millisecond() -> None:
+    """Their logs may well give two entries the same id."""
+    logs = Log(fence=2), Log(fence=3)
+    for log in logs:
+        log.add("values", {"n": 1})
+
+    assert len({log.events[-1].event_id for log in logs}) == 2
 
 
 def test_event_ids__are_the_same_for_every_reader() -> None:

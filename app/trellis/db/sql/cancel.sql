@@ -66,6 +66,11 @@ UPDATE thread
  WHERE thread_id = %(thread_id)s::uuid
 RETURNING tenant_id, fence
 
+-- name: place_end
+UPDATE run
+   SET fence = %(fence)s
+ WHERE run_id = %(run_id)s::uuid
+
 -- name: end_pending
 UPDATE run
    SET status = 'interrupted',
@@ -132,7 +137,7 @@ RETURNING run.run_id::text
 
 -- name: lock_runs
 -- Waits for writers that hold one of them.
-SELECT run_id::text, graph_id, status
+SELECT run_id::text, thread_id::text, graph_id, status
   FROM run
  WHERE thread_id = ANY(%(thread_ids)s::uuid[])
    AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid)

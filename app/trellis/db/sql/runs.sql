@@ -351,7 +351,7 @@ RETURNING run_id::text
 
 -- name: expired
 -- A worker that is alive, but does not end a run that it was asked to end, has lost it as well.
-SELECT run_id::text, thread_id::text
+SELECT run_id::text, thread_id::text, graph_id
   FROM run
  WHERE status = 'running'
    AND (lease_expires_at < clock_timestamp()
