@@ -132,17 +132,6 @@ class Registry:
                 errors.append(error)
         return errors
 
-    def load_sync(self, graph_id: str) -> Graph:
-        """
-        Return a graph that needs no factory.
-
-        :raises GraphLoadError: it is made by a factory, which only `open` may call.
-        """
-        loaded = self.load(graph_id)
-        if isinstance(loaded.graph, Factory):
-            raise GraphLoadError(graph_id, f"it is made anew for each use ({loaded.kind})")
-        return loaded.graph
-
     @asynccontextmanager
     async def open(
         self,

@@ -1,5 +1,14 @@
 """What the small user projects of these tests have in common."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trellis.graphs.registry import Factory, Registry
+
+if TYPE_CHECKING:
+    from trellis.graphs.registry import Graph
+
 #: The head of most projects: a node, a builder, and the graph made of it.
 GRAPH = """
 from typing_extensions import TypedDict
@@ -14,3 +23,10 @@ def step(state):
 builder = StateGraph(State).add_node(step).add_edge(START, "step")
 graph = builder.compile()
 """
+
+
+def compiled(registry: Registry, graph_id: str) -> Graph:
+    """Load a graph that needs no factory."""
+    graph = registry.load(graph_id).graph
+    assert not isinstance(graph, Factory)
+    return graph

@@ -15,7 +15,7 @@ from trellis.errors import ConfigError
 from trellis.graphs import checkpointers
 from trellis.graphs import manifest as manifests
 from trellis.graphs.registry import Registry
-from unit.graphs.projects import GRAPH
+from unit.graphs.projects import GRAPH, compiled
 
 Write = Callable[..., Any]
 
@@ -118,7 +118,7 @@ def test_trusted_class__comes_back_as_one(
     registry: Callable[..., Registry], files: dict[str, str], module: str
 ) -> None:
     graphs = registry(files, [module, "Memory"])
-    graph = graphs.load_sync("g")
+    graph = compiled(graphs, "g")
     memory = sys.modules[module if "." in module else "trellis_graphs.g"].memory
     stored = serializer().dumps_typed(memory)
 

@@ -13,6 +13,7 @@ from langgraph.types import Command
 
 from trellis.graphs import manifest as manifests
 from trellis.graphs.registry import Registry
+from unit.graphs.projects import compiled
 
 DEMO = Path(__file__).parents[3] / "examples" / "demo"
 
@@ -29,7 +30,7 @@ def said(demo: Registry, text: str) -> list[tuple[str, str]]:
     """What the agent streams in answer: (type of message, text) of each chunk."""
 
     async def stream() -> list[tuple[str, str]]:
-        graph = demo.load_sync("agent")
+        graph = compiled(demo, "agent")
         given = {"messages": [("user", text)]}
         return [
             (chunk.type, chunk.text)
@@ -88,7 +89,7 @@ def test_agent__survives(demo: Registry, text: str) -> None:
     ],
 )
 def test_approval(demo: Registry, answer: Any, result: str) -> None:
-    graph = demo.load_sync("approval").copy({"checkpointer": InMemorySaver()})
+    graph = compiled(demo, "approval").copy({"checkpointer": InMemorySaver()})
     config = {"configurable": {"thread_id": "1"}}
 
     asked = graph.invoke({"order": "B-7", "amount": 120}, config)
@@ -101,7 +102,7 @@ def test_approval(demo: Registry, answer: Any, result: str) -> None:
 
 
 def test_echo(demo: Registry) -> None:
-    graph = demo.load_sync("echo")
+    graph = compiled(demo, "echo")
 
     answer = asyncio.run(graph.ainvoke({"messages": [("user", "hello")]}))
 

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from trellis.errors import GraphLoadError, NotFound
 from trellis.graphs.manifest import Manifest
 from trellis.graphs.registry import Kind, Registry
-from unit.graphs.projects import GRAPH
+from unit.graphs.projects import GRAPH, compiled
 
 Project = Callable[..., Manifest]
 RegistryOf = Callable[..., Registry]
@@ -101,7 +102,7 @@ def test_open__leaves_the_users_graph_alone(registry_of: RegistryOf) -> None:
         """
     )
 
-    lent = registry.load_sync("agent")
+    lent = compiled(registry, "agent")
 
     assert lent.checkpointer is users_module().saver
     assert users_module().graph.name == "LangGraph"
@@ -117,7 +118,7 @@ def test_open__of_a_pydantic_state_keeps_its_mapper(registry_of: RegistryOf) -> 
         """
     )
 
-    assert registry.load_sync("agent")._output_mapper is not None
+    assert compiled(registry, "agent")._output_mapper is not None
 
 
 def test_load__once_for_many_threads(tmp_path: Any, registry_of: RegistryOf) -> None:
@@ -125,7 +126,7 @@ def test_load__once_for_many_threads(tmp_path: Any, registry_of: RegistryOf) -> 
     registry = registry_of(f"with open({str(log)!r}, 'a') as f: f.write('x')")
 
     with ThreadPoolExecutor(8) as pool:
-        graphs = {id(graph) for graph in pool.map(registry.load_sync, ["agent"] * 8)}
+        graphs = {id(graph) for graph in pool.map(partial(compiled, registry), ["agent"] * 8)}
 
     assert len(graphs) == 1
     assert log.read_text() == "x"
@@ -137,17 +138,10 @@ def test_load__two_graphs_of_one_file_at_once(tmp_path: Any, project: Project) -
     registry = Registry(project({"agent.py": text}, dict.fromkeys("abcdefgh", "./agent.py:graph")))
 
     with ThreadPoolExecutor(8) as pool:
-        names = [graph.name for graph in pool.map(registry.load_sync, registry.graph_ids)]
+        names = [graph.name for graph in pool.map(partial(compiled, registry), registry.graph_ids)]
 
     assert names == list("abcdefgh")
     assert log.read_text() == "x"
-
-
-def test_load_sync__of_a_factory(registry_of: RegistryOf) -> None:
-    registry = registry_of("async def graph(): return builder")
-
-    with pytest.raises(GraphLoadError, match=r"made anew for each use \(async factory\)"):
-        registry.load_sync("agent")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from trellis.graphs import schemas
 from trellis.graphs.registry import Registry
+from unit.graphs.projects import compiled
 
 RegistryOf = Callable[..., Registry]
 
@@ -15,7 +16,7 @@ N = {"title": "N", "type": "integer"}
 
 
 def info(registry: Registry) -> dict[str, Any]:
-    found = schemas.info(registry.load_sync("agent"))
+    found = schemas.info(compiled(registry, "agent"))
     assert orjson.loads(orjson.dumps(found)) == found
     return found
 
