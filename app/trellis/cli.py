@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import click
 
@@ -65,6 +66,24 @@ def api_key(name: str, tenant: str | None) -> None:
     key, entry = new(name, tenant)
     click.echo(f"The key, for the client (X-Api-Key, or Authorization: Bearer): {key}")
     click.echo(f"For the server, in TRELLIS_API_KEYS: {entry}")
+
+
+@cli.command()
+@click.option("--graph", help="Only those of this graph.")
+@click.option("--run", type=click.UUID, help="Only that of this run.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="At most so many.",
+)
+def dead_letters(graph: str | None, run: UUID | None, limit: int) -> None:
+    """Show what runs that ended in error were asked to do, and why they failed: as JSON, the newest first."""
+    from trellis.services import letters
+
+    for line in letters.lines(graph, str(run) if run else None, limit):
+        click.echo(line)
 
 
 @cli.command()

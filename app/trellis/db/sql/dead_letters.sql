@@ -23,3 +23,12 @@ DELETE FROM dead_letter
                    ORDER BY created_at
                    LIMIT %(limit)s
                      FOR UPDATE SKIP LOCKED)
+
+-- name: newest
+SELECT run_id::text, tenant_id, thread_id::text, assistant_id::text, graph_id, created_at, reason, attempts, last_error,
+       traceback, kwargs
+  FROM dead_letter
+ WHERE (%(graph_id)s::text IS NULL OR graph_id = %(graph_id)s)
+   AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid)
+ ORDER BY created_at DESC
+ LIMIT %(limit)s
