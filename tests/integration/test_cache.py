@@ -52,11 +52,11 @@ class Source:
 
     def __init__(self) -> None:
         self.loaded = 0
-        self.fails = False
+        self.failure: BaseException | None = None
 
     async def load(self) -> Any:
-        if self.fails:
-            raise ConnectionError("no source")
+        if self.failure:
+            raise self.failure
         self.loaded += 1
         return self.loaded
 
@@ -192,12 +192,13 @@ async def until_value(key: str, value: Any) -> None:
     await until_async(lambda: sdk.cache_get(key), value)
 
 
-def test_swr__refresh_that_fails(cache: caches.Cache) -> None:
+@pytest.mark.parametrize("failure", [ConnectionError("no source"), SystemExit(1)], ids=repr)
+def test_swr__refresh_that_fails(cache: caches.Cache, failure: BaseException) -> None:
     source = Source()
 
     async def use() -> Any:
         await sdk.cache_set("k", "old")
-        source.fails = True
+        source.failure = failure
         found = await sdk.swr("k", source.load)
         await until(lambda: not cache._refreshing)
         return found.value, await sdk.cache_get("k")
@@ -207,7 +208,7 @@ def test_swr__refresh_that_fails(cache: caches.Cache) -> None:
 
 def test_swr__loader_that_fails() -> None:
     source = Source()
-    source.fails = True
+    source.failure = ConnectionError("no source")
 
     with pytest.raises(ConnectionError, match="no source"):
         asyncio.run(sdk.swr("k", source.load))

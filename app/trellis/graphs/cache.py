@@ -132,7 +132,7 @@ class Cache:
             try:
                 await load()
             # The edge to the loader: the old value was good enough for whoever asked.
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log().warning(CACHE_FAILED, error=f"a refresh: {type(error).__name__}: {error}")
 
         task = self._refreshing[place] = asyncio.ensure_future(refresh())
