@@ -122,7 +122,7 @@ async def _ensure_assistants(rt: Runtime) -> None:
             signal.raise_signal(signal.SIGTERM)
             return
         except Exception as error:
-            telemetry.log().warning("assistants.waiting", error=str(error).split("\n")[0])
+            telemetry.log().warning(telemetry.ASSISTANTS_WAITING, error=str(error).split("\n")[0])
             await asyncio.sleep(pause)
             pause = min(pause * 2, 10)
         else:

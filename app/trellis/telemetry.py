@@ -36,6 +36,7 @@ RUN_BROKEN = "run.broken"  #: not by its graph
 REPLACEMENT_FAILED = "replacement.failed"  #: of what a decryptor wants stored anew
 PRIORITY_FAILED = "priority.failed"  #: the operator's hook
 CACHE_FAILED = "cache.failed"  #: langgraph_sdk.cache
+ASSISTANTS_WAITING = "assistants.waiting"  #: for the database, to be given their defaults
 WEB_FAILED = "web.failed"  #: the process cannot serve, or did not end well
 STORE_FAILED = "store.failed"  #: the operator's own store
 CHECKPOINTER_FAILED = "checkpointer.failed"  #: the operator's own checkpointer

@@ -1,9 +1,13 @@
 """What processes say must never be what they fail of."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from trellis import telemetry
 
 SCRIPT = """
 import os, sys
@@ -41,3 +45,12 @@ def test_log__goes_nowhere(trouble: str, said: str, relief: str, lines: list[str
 
     assert ended.returncode == 7, ended.stderr
     assert [name for name in ("before", "during", "after") if name in ended.stdout] == lines
+
+
+def test_events__are_those_of_the_manual() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    rows = re.findall(r"^\| (`[a-z]+\.[^|]*) \|", manual, re.MULTILINE)
+
+    said = [value for name, value in vars(telemetry).items() if name.isupper()]
+
+    assert sorted(re.findall(r"`(.+?)`", " ".join(rows))) == sorted(said)
