@@ -193,7 +193,7 @@ def cancel_many() -> Response:
 
 @blueprint.delete("/threads/<thread_id>/runs/<run_id>")
 def delete(thread_id: str, run_id: str) -> Response:
-    """Delete a run with its checkpoints, whether it is over or not."""
+    """Delete a run, whether it is over or not, with those of its checkpoints that no other run builds upon."""
     thread_id, run_id = body.identifier(thread_id, "thread"), body.identifier(run_id, "run")
     cancelling.delete_run(rt(), tenant_id(), thread_id, run_id)
     return wire.nothing()

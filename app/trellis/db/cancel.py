@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from trellis.db import dead_letters, queries, runs
+from trellis.db import checkpoints, dead_letters, queries, runs
 from trellis.db.engine import Tx
 from trellis.db.queries import Row
 from trellis.db.runs import Pending
@@ -182,15 +182,18 @@ def delete_run(tx: Tx, thread_id: str, run_id: str) -> Stopped | None:
     """
     Delete a run of a locked thread with all it wrote; whoever executes it is fenced from now on.
 
-    None means that the thread has no such run.
+    What others build upon stays (`checkpoints.is_built_upon`). None means that the thread has no such run.
     """
     rows = _rows(tx, "lock_runs", thread_ids=[thread_id], run_id=run_id)
     if not rows:
         return None
     dead_letters.forget(tx, [thread_id], run_id)
+    status = rows[0]["status"]
+    if status not in ACTIVE and checkpoints.is_built_upon(tx, run_id, thread_id):
+        runs.delete(tx, run_id)
+        return Stopped()
     head = _row(tx, "is_head", thread_id=thread_id, run_id=run_id)
     runs.roll_back(tx, run_id, thread_id)
-    status = rows[0]["status"]
     if status == RunStatus.RUNNING:
         ended = _counted(tx, thread_id, rows, status=None)
         outcome = Outcome(status=RunStatus.INTERRUPTED, thread_status=None)

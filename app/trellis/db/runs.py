@@ -334,6 +334,11 @@ def _outcome(row: Row, proposed: Outcome) -> Outcome:
 def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
     """Delete a run with all it wrote. Its row is locked by then, so that no write of it is still to come."""
     checkpoints.roll_back(tx, run_id, thread_id)
+    delete(tx, run_id)
+
+
+def delete(tx: Tx, run_id: str) -> None:
+    """Delete a run's row; what it wrote stays."""
     _run(tx, "delete", run_id=run_id)
 
 

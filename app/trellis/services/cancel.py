@@ -206,7 +206,7 @@ def tell_superseded(rt: Runtime, stopped: Stopped) -> None:
 
 def delete_run(rt: Runtime, tenant_id: str, thread_id: str, run_id: str) -> None:
     """
-    Delete a run with its checkpoints, whether it is over or not.
+    Delete a run with those of its checkpoints that no other run builds upon, whether it is over or not.
 
     :raises NotFound: there is no such run.
     """

@@ -46,6 +46,8 @@ class DirectBackend(Backend):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # A checkpoint and its values are read by several statements, and a rollback may come in between.
+        self._snapshot = engine.execution_options(isolation_level="REPEATABLE READ")
         # One thread: it is what keeps reads behind writes.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
@@ -59,21 +61,22 @@ class DirectBackend(Backend):
     def _store(self, rows: Rows) -> None:
         # Before the transaction: handlers take their time.
         kept = sealed(rows, vault_of(self._engine))
-        self._in_transaction(lambda tx: insert(tx, kept))
+        with self._engine.begin() as tx:
+            insert(tx, kept)
 
     def write_behind(self, rows: Rows) -> None:
         self.write(rows).add_done_callback(_report)
 
     def read(self, query: Callable[[Tx], T]) -> Future[T]:
         # In the caller's context: what encryption handlers are told is in it.
-        return self._executor.submit(copy_context().run, self._in_transaction, query)
+        return self._executor.submit(copy_context().run, self._answer, query)
 
     def close(self) -> None:
         """Finish what was handed over, and stop."""
         self._executor.shutdown()
 
-    def _in_transaction(self, query: Callable[[Tx], T]) -> T:
-        with self._engine.begin() as tx:
+    def _answer(self, query: Callable[[Tx], T]) -> T:
+        with self._snapshot.begin() as tx:
             return query(tx)
 
 
@@ -96,7 +99,7 @@ class StagedBackend(DirectBackend):
         self.rows.extend(kept)
         self.rows.is_sealed = kept.is_sealed
 
-    def _in_transaction(self, query: Callable[[Tx], T]) -> T:
+    def _answer(self, query: Callable[[Tx], T]) -> T:
         # Never committed: the rows are there for this query only.
         with self._engine.connect() as tx:
             insert(tx, self.rows)

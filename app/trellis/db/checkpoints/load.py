@@ -19,6 +19,12 @@ from trellis.errors import CheckpointerFailed, TrellisError
 
 #: In a body: the channels whose value the operator's own checkpointer holds. Without it, values are in Postgres.
 HELD = "held"
+#: Channels that LangGraph makes for itself.
+INTERNAL = ("__", "branch:", "join:")
+
+
+class ValueLost(TrellisError):
+    """A value builds on a row that is not there."""
 
 
 class Key(NamedTuple):
@@ -68,11 +74,43 @@ def load_values(
     """
     Read checkpoints with their channel values, without pending writes, in the order of `keys`.
 
-    `only` names the channels that are needed; None means all.
+    `only` names the channels that are needed; None means all. The connection may be one that commits each statement:
+    what a rollback deletes between two of them is read anew.
     """
-    heads = _heads(tx, keys)
-    stored = dict(zip(heads, _with_chains(tx, list(heads.values()), only=only), strict=True))
-    return [stored.get(n) for n in range(len(keys))]
+    while True:
+        heads = _heads(tx, keys)
+        found = _whole(tx, list(heads.values()), only=only)
+        if found is not None:
+            stored = dict(zip(heads, found, strict=True))
+            return [stored.get(n) for n in range(len(keys))]
+
+
+def _whole(
+    tx: Tx, heads: Sequence[Stored], *, only: Container[str] | None
+) -> Sequence[Stored] | None:
+    """The checkpoints with their values. None: some have been deleted since they were found."""
+    try:
+        found = _with_chains(tx, heads, only=only)
+    except ValueLost:
+        if _are_there(tx, heads):
+            raise
+        return None
+    lacking = [each for each in found if _lacks(each, only)]
+    return found if _are_there(tx, lacking) else None
+
+
+def _lacks(stored: Stored, only: Container[str] | None) -> bool:
+    """Whether a channel has no value: it is empty, or its row has gone."""
+    return any(
+        channel not in stored.chains
+        for channel in blobs_of(stored.body)
+        if not channel.startswith(INTERNAL) and (only is None or channel in only)
+    )
+
+
+def _are_there(tx: Tx, found: Sequence[Stored]) -> bool:
+    """A value goes in one commit with the last checkpoint that names it."""
+    return len(_heads(tx, [Key(*each[:3]) for each in found])) == len(found)
 
 
 def _heads(tx: Tx, keys: Sequence[Key]) -> dict[int, Stored]:
@@ -143,7 +181,7 @@ def read_chains(
     """
     The rows of channel values. A value that is not stored is missing from the answer: its channel is empty.
 
-    :raises TrellisError: a row builds on one that is not there.
+    :raises ValueLost: a row builds on one that is not there.
     """
     chains: dict[tuple[Place, str], Chain] = {}
     missing: list[tuple[Place, str]] = []
@@ -182,9 +220,7 @@ def _chain(
     while base is not None:
         found = rows.get((place, base))
         if found is None or len(links) > len(rows):
-            raise TrellisError(
-                f"Channel '{place[2]}' of thread {place[0]} has lost version {base}."
-            )
+            raise ValueLost(f"Channel '{place[2]}' of thread {place[0]} has lost version {base}.")
         link, base = found
         links.append(link)
     return Chain(tuple(reversed(links)))

@@ -47,6 +47,17 @@ def roll_back(tx: Tx, run_id: str, thread_id: str) -> None:
     leftovers.leave_run(tx, run_id, thread_id)
 
 
+def is_built_upon(tx: Tx, run_id: str, thread_id: str) -> bool:
+    """
+    Whether others need what a run of a locked thread has left, which is over.
+
+    A run that has begun may go on from it without having written a checkpoint of its own yet; a DeltaChannel of a
+    later checkpoint is rebuilt from it.
+    """
+    ids = {"run_id": run_id, "thread_id": thread_id}
+    return bool(execute(tx, "checkpoints", "is_built_upon", ids).scalar_one())
+
+
 def sealed_metadata(metadata: Mapping[str, Any], vault: Vault) -> str:
     """The metadata of a checkpoint as they are stored. :raises EncryptionFailed: a handler failed."""
     return hidden(to_json(metadata), vault)

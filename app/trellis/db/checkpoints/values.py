@@ -10,14 +10,12 @@ from trellis.db.checkpoints.chain import Chain
 from trellis.db.checkpoints.codec import as_uuid, unpack
 from trellis.db.checkpoints.contents import contents_of
 from trellis.db.checkpoints.hooked import opened
-from trellis.db.checkpoints.load import Key, Stored, check_here, load_values
+from trellis.db.checkpoints.load import INTERNAL, Key, Stored, check_here, load_values
 from trellis.db.engine import Tx
 from trellis.db.plain import to_plain
 from trellis.db.vault import vault_of
 from trellis.errors import TrellisError
 
-#: Channels that LangGraph makes for itself.
-_INTERNAL = ("__", "branch:", "join:")
 #: The one channel of a graph whose state is not a dict.
 _ROOT = "__root__"
 
@@ -77,7 +75,7 @@ def _values(stored: Stored, state: State) -> Any:
     if isinstance(channels, str):
         return _held(stored, [channels], unwritten).get(channels)
     if channels is None:
-        channels = [each for each in written if not each.startswith(_INTERNAL)]
+        channels = [each for each in written if not each.startswith(INTERNAL)]
     return _held(stored, channels, unwritten)
 
 

@@ -230,6 +230,24 @@ SELECT thread_id::text, checkpoint_ns, checkpoint_id
   FROM checkpoint
  WHERE run_id = ANY(%(run_ids)s::uuid[])
 
+-- name: is_built_upon
+-- A child has the greater id.
+SELECT EXISTS (SELECT 1
+                 FROM run r
+                WHERE r.thread_id = %(thread_id)s::uuid
+                  AND r.run_id <> %(run_id)s::uuid
+                  AND (r.status = 'running' OR (r.status = 'pending' AND r.has_progress)))
+    OR EXISTS (SELECT 1
+                 FROM checkpoint c
+                 JOIN checkpoint child
+                   ON child.thread_id = c.thread_id
+                  AND child.checkpoint_ns = c.checkpoint_ns
+                  AND child.checkpoint_id > c.checkpoint_id
+                  AND child.parent_checkpoint_id = c.checkpoint_id
+                WHERE c.run_id = %(run_id)s::uuid
+                  AND child.run_id IS DISTINCT FROM c.run_id
+                  AND child.metadata ? 'counters_since_delta_snapshot')
+
 -- name: restore_writes
 -- Of the writes of a run that is rolled back: those that replaced an older run's become what they were, …
 UPDATE checkpoint_write
