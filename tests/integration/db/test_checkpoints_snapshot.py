@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import closing
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -11,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from sqlalchemy import Engine, event
 
-from trellis.db.checkpoints import DirectBackend, delete_for_runs, plain_values
+from trellis.db.checkpoints import DirectBackend, StagedBackend, delete_for_runs, plain_values
 from trellis.db.checkpoints.saver import Saver
 from trellis.db.serde import serializer
 from trellis.domain.ids import new_id
@@ -60,12 +61,18 @@ def rolled_back(engine: Engine, two_runs: tuple[str, str]) -> Callable[[], None]
     return lambda: event.remove(engine, "before_cursor_execute", roll_back)
 
 
+@pytest.mark.parametrize("kind", [DirectBackend, StagedBackend])
 def test_state__of_a_run_that_is_rolled_back(
-    backend: DirectBackend, two_runs: tuple[str, str], rolled_back: Callable[[], None]
+    engine: Engine,
+    backend: DirectBackend,
+    two_runs: tuple[str, str],
+    rolled_back: Callable[[], None],
+    kind: type[DirectBackend],
 ) -> None:
     thread: RunnableConfig = {"configurable": {"thread_id": two_runs[0]}}
 
-    found = graph(Saver(backend, serde=serializer())).get_state(thread).values
+    with closing(kind(engine)) as reader:
+        found = graph(Saver(reader, serde=serializer())).get_state(thread).values
 
     rolled_back()
     assert (len(found["log"]), found["note"]) == (20, f"1 {LONG}")

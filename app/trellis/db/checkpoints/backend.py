@@ -101,7 +101,7 @@ class StagedBackend(DirectBackend):
 
     def _answer(self, query: Callable[[Tx], T]) -> T:
         # Never committed: the rows are there for this query only.
-        with self._engine.connect() as tx:
+        with self._snapshot.connect() as tx:
             insert(tx, self.rows)
             return query(tx)
 
