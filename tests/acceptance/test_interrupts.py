@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from acceptance.system import System
+
 
 @pytest.fixture
 def asked(client: Any, thread_id: str) -> str:
@@ -44,6 +46,19 @@ def test_resume__with_any_json(client: Any, asked: str, answer: Any) -> None:
     values = client.runs.wait(asked, "hitl", command={"resume": answer})
 
     assert values["answer"] == answer
+
+
+def test_resume__with_null(server: System, client: Any, asked: str) -> None:
+    """By name only: without one it says nothing, and the Python SDK leaves it out."""
+    [[question]] = client.threads.get(asked)["interrupts"].values()
+    body = {"assistant_id": "hitl", "command": {"resume": None}}
+
+    refused = server.request("POST", f"/threads/{asked}/runs/wait", body)
+    values = client.runs.wait(asked, "hitl", command={"resume": {question["id"]: None}})
+
+    assert refused.status == 422
+    assert values["answer"] is None
+    assert values["log"] == ["prepare", "ask", "finish"]
 
 
 def test_resume__streamed(client: Any, asked: str) -> None:
@@ -136,10 +151,12 @@ def test_command__goto(client: Any, thread_id: str) -> None:
     assert sent == {"said": ["compiled"] * 3}
 
 
-def test_command__empty_runs_on(client: Any, asked: str) -> None:
-    values = client.runs.wait(asked, "hitl", command={})
+@pytest.mark.parametrize("command", [{}, {"update": {}}, {"goto": []}])
+def test_command__that_says_nothing_runs_on(client: Any, asked: str, command: Any) -> None:
+    values = client.runs.wait(asked, "hitl", command=command)
 
     assert values["__interrupt__"][0]["value"]["question"] == "approve?"
+    assert client.threads.get(asked)["status"] == "interrupted"
 
 
 def test_interrupt_before(client: Any, thread_id: str) -> None:

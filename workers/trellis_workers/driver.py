@@ -26,7 +26,7 @@ from trellis.domain import interrupts
 from trellis.domain.runs import Outcome
 from trellis.domain.users import User
 from trellis.errors import UnknownInterruptError
-from trellis.graphs.commands import command_of
+from trellis.graphs.commands import command_of, says_nothing
 from trellis_workers import lifecycle, modes, outcome, protocol
 from trellis_workers.first_words import FirstWords, Flush
 
@@ -219,9 +219,10 @@ def start_of(run: Claimed, *, answered: Container[str] = ()) -> Any:
     if continues(run):
         left = {key: value for key, value in _answers_by_id(run).items() if key not in answered}
         return Command(resume=left) if left else None
-    if kwargs["command"]:
-        return command_of(kwargs["command"])
-    return kwargs["input"] if kwargs["command"] is None else None
+    command = kwargs["command"]
+    if command is None:
+        return kwargs["input"]
+    return None if says_nothing(command) else command_of(command)
 
 
 def answered_ids(run: Claimed) -> list[str]:

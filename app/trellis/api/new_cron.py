@@ -23,9 +23,10 @@ def created(data: Any, thread_id: str | None) -> NewCron:
     """
     What a body asks for: a cron of a thread, or (None) one whose runs have threads of their own.
 
-    :raises Invalid: a value is wrong, or not supported yet.
+    :raises Invalid: a value is wrong, not supported yet, or makes no sense for the cron of a thread.
     :raises BadRequest: values contradict each other.
     """
+    _check_completion(data, thread_id)
     wanted = body.shape(data, CronCreate if thread_id is None else ThreadCronCreate)
     payload = {name: data[name] for name in wanted.__struct_fields__ if name in data}
     return _new_cron(payload, thread_id, metadata=body.metadata(wanted.metadata))
@@ -55,11 +56,15 @@ def changed(before: Mapping[str, Any], changes: Mapping[str, Any]) -> NewCron:
     :raises Invalid: a value is wrong, not supported yet, or makes no sense for the cron of a thread.
     :raises BadRequest: values contradict each other.
     """
-    if before["thread_id"] and changes.get("on_run_completed") is not None:
-        raise Invalid("The cron of a thread has no on_run_completed: its runs keep their thread.")
+    _check_completion(changes, before["thread_id"])
     metadata = {**before["metadata"], **(changes.get("metadata") or {})}
     payload = {**before["payload"], **changes}
     return _new_cron(payload, before["thread_id"], metadata=body.metadata(metadata))
+
+
+def _check_completion(given: Mapping[str, Any], thread_id: str | None) -> None:
+    if thread_id and given.get("on_run_completed") is not None:
+        raise Invalid("The cron of a thread has no on_run_completed: its runs keep their thread.")
 
 
 def _new_cron(

@@ -169,21 +169,22 @@ def _checkpoint(
 
 def command(given: Command | None) -> dict[str, Any] | None:
     """
-    What a command says: only the keys that were sent.
+    What a command says: only the keys that were sent, and null says nothing.
 
-    :raises Invalid: its update or its goto has another shape.
+    :raises Invalid: its update or its goto has another shape, or it answers null without naming the question.
     """
     if given is None:
         return None
+    if given.resume is None and not (given.update or given.goto):
+        raise Invalid(
+            "command.resume is null, which answers nothing. To answer a question with null, name it: "
+            '{"resume": {"<interrupt id>": null}}'
+        )
     if isinstance(given.update, list):
         _check_update(given.update)
     _check_goto(given.goto)
     sent = {"update": given.update, "resume": given.resume, "goto": given.goto}
-    return {
-        key: value
-        for key, value in sent.items()
-        if value is not UNSET and (value is not None or key == "resume")
-    }
+    return {key: value for key, value in sent.items() if value is not UNSET and value is not None}
 
 
 def _check_update(update: list[Any]) -> None:

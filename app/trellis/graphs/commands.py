@@ -17,6 +17,11 @@ def command_of(raw: Mapping[str, Any]) -> Command[Any]:
     return Command(**{key: value for key, value in fields.items() if value is not None})
 
 
+def says_nothing(raw: Mapping[str, Any]) -> bool:
+    """Whether a client's command changes nothing. LangGraph trips over one."""
+    return raw.get("resume") is None and not raw.get("update") and not raw.get("goto")
+
+
 def _goto(raw: Any) -> Any:
     if isinstance(raw, Mapping):
         return Send(raw["node"], raw.get("input"))

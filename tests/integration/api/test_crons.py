@@ -75,6 +75,17 @@ def test_create__on_a_thread(client: FlaskClient, thread_id: str) -> None:
     assert (cron["end_time"], cron["payload"]["end_time"], cron["enabled"]) == (end, end, False)
 
 
+def test_create__on_a_thread_refuses_on_run_completed(client: FlaskClient, thread_id: str) -> None:
+    path = f"/threads/{thread_id}/runs/crons"
+
+    refused = client.post(path, json={**ECHO, "on_run_completed": "delete"})
+
+    assert refused.status_code == 422
+    assert "has no on_run_completed" in refused.get_json()["detail"]
+    assert client.post("/runs/crons/count", json={"thread_id": thread_id}).get_json() == 0
+    assert client.post(path, json={**ECHO, "on_run_completed": None}).status_code == 200
+
+
 def test_create__by_assistant_id_and_past_its_end(client: FlaskClient) -> None:
     assistant_id = default_assistant_id("hitl")
     cron = make(client, assistant_id=assistant_id, end_time="2020-01-01T00:00:00Z")

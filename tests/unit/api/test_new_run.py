@@ -178,8 +178,8 @@ def test_checkpoint(fields: dict[str, Any]) -> None:
     [
         {},
         {"resume": "yes"},
-        {"resume": None},
         {"resume": {"id": [1]}},
+        {"resume": {"id": None}},
         {"update": {"a": 1}},
         {"update": [["a", 1], ["b", 2]]},
         {"goto": "node"},
@@ -210,6 +210,16 @@ def test_command(command: dict[str, Any]) -> None:
 def test_command__malformed(command: Any) -> None:
     with pytest.raises(Invalid, match="command"):
         parsed(command=command)
+
+
+@pytest.mark.parametrize("rest", [{}, {"update": None, "goto": None}, {"update": {}, "goto": []}])
+def test_command__null_answers_no_question(rest: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match="name it"):
+        parsed(command={"resume": None, **rest})
+
+
+def test_command__null_beside_something_says_nothing() -> None:
+    assert parsed(command={"resume": None, "goto": "node"}).command == {"goto": "node"}
 
 
 @pytest.mark.parametrize("seconds", [-1, 1e12, "1"])

@@ -45,8 +45,16 @@ def test_start_of__command_beats_input():
     assert driver.start_of(a_run(command={"resume": "yes"})) == Command(resume="yes")
 
 
-def test_start_of__empty_command_runs_on():
-    assert driver.start_of(a_run(command={})) is None
+@pytest.mark.parametrize(
+    "command", [{}, {"update": {}}, {"update": []}, {"goto": []}, {"goto": ""}, {"resume": None}]
+)
+def test_start_of__a_command_that_says_nothing_runs_on(command):
+    assert driver.start_of(a_run(command=command)) is None
+
+
+@pytest.mark.parametrize("answer", ["", 0, False, [], {}])
+def test_start_of__an_empty_answer_is_one(answer):
+    assert driver.start_of(a_run(command={"resume": answer})) == Command(resume=answer)
 
 
 @pytest.mark.parametrize("command", [None, {"resume": "yes"}, {"goto": "b"}, {"update": {"x": 2}}])
