@@ -194,7 +194,9 @@ class EventWriter:
             n, status, _ = dropped.pop()
             kept.append((n, status, b""))
         if dropped and run.dropped == 0:
-            telemetry.log().warning(log.EVENTS_DROPPED, run_id=run.run_id, events=len(dropped))
+            telemetry.log().warning(
+                telemetry.STREAM_DROPPED, run_id=run.run_id, events=len(dropped)
+            )
         run.waiting = deque(kept)
         run.dropped += len(dropped)
         self.dropped_events += len(dropped)
@@ -216,7 +218,7 @@ class EventWriter:
         if failures == 1:
             return
         if failures == 2:
-            telemetry.log().warning(log.REDIS_DOWN, error=str(error))
+            telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
         self._give_up_old_ends()
         await asyncio.sleep(min(2.0, 0.05 * 2.0**failures) * random.uniform(0.5, 1))
 
@@ -260,7 +262,7 @@ class EventWriter:
         if _is_passing(answer):
             return
         if isinstance(answer, Exception):
-            telemetry.log().warning(log.APPEND_REFUSED, run_id=run.run_id, error=str(answer))
+            telemetry.log().warning(telemetry.STREAM_REFUSED, run_id=run.run_id, error=str(answer))
         elif answer == 0:
             run.fenced = True
             count = len(run.waiting)
