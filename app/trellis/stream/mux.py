@@ -73,6 +73,7 @@ class Mux:
             self._wanted.clear()
 
     async def close(self) -> None:
+        """Read no more, and give the connection back."""
         tasks = {task for task in (self._task, self._unblocking) if task is not None}
         for task in tasks:
             task.cancel()

@@ -82,7 +82,6 @@ class EventWriter:
         self._task: asyncio.Task[None] | None = None
         self.waiting_events = 0
         self.waiting_bytes = 0
-        self.dropped_events = 0
 
     @property
     def open_logs(self) -> int:
@@ -199,7 +198,6 @@ class EventWriter:
             )
         run.waiting = deque(kept)
         run.dropped += len(dropped)
-        self.dropped_events += len(dropped)
         self._count(run, -len(dropped), sum(len(data) for *_, data in kept) - run.waiting_bytes)
         return len(dropped)
 
