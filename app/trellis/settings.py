@@ -54,6 +54,7 @@ WITHOUT_EFFECT = (
     "LS_RATE_LIMITS",
     "PREFER_GRPC_CHECKPOINTER",
     "REDIS_CLUSTER",
+    "REDIS_MAX_CONNECTIONS",
 )
 
 
@@ -64,7 +65,6 @@ class Settings:
     database_url: str
     redis_url: str
     redis_key_prefix: str = ""
-    redis_max_connections: int = 64
     config_path: Path | None = None
     #: A development server: whoever reaches it may empty it.
     dev: bool = False
@@ -114,7 +114,6 @@ def load(env: Mapping[str, str] | None = None) -> Settings:
         ),
         redis_url=redis_url(_required(env, "REDIS_URL", "REDIS_URI_CUSTOM", "REDIS_URI")),
         redis_key_prefix=env.get("REDIS_KEY_PREFIX", ""),
-        redis_max_connections=_number(env, "REDIS_MAX_CONNECTIONS", int, 64, low=4),
         config_path=config_path(env),
         dev=_flag(env, "TRELLIS_DEV", False),
         host=env.get("TRELLIS_HOST", "0.0.0.0" if "PORT" in env else "127.0.0.1"),

@@ -245,7 +245,7 @@ async def _until_said(
         answer.cancel()
         # An app that raises at the scope itself has no lifespan: so says the specification.
         if life.exception() is not None:
-            telemetry.log().debug("app.lifespan", error=str(life.exception()))
+            telemetry.log().debug(telemetry.APP_LIFESPAN, error=str(life.exception()))
         return
     message = answer.result()
     if message["type"] == f"lifespan.{what}.failed":

@@ -58,6 +58,13 @@ PRESENCE_FAILED = "presence.failed"
 QUARANTINE_BEGUN = "quarantine.begun"
 QUARANTINE_FAILED = "quarantine.failed"
 LEASES_EXPIRED = "leases.expired"
+CHORE_FAILED = "chore.failed"
+APP_LIFESPAN = "app.lifespan"  #: the operator's own app has none
+STREAM_DROPPED = "stream.dropped"  #: events that waited for Redis
+STREAM_REDIS_DOWN = "stream.redis_down"
+STREAM_REFUSED = "stream.refused"  #: by Redis: events of a run
+STREAM_READER_FAILED = "stream.reader_failed"
+STREAM_UNBLOCK_REFUSED = "stream.unblock_refused"
 
 
 class _Printer(structlog.PrintLogger):

@@ -2,13 +2,87 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from trellis.db.engine import normalize_url
 from trellis.errors import ConfigError
-from trellis.settings import load, redis_url
+from trellis.graphs import encryption, http
+from trellis.settings import WITHOUT_EFFECT, Settings, load, redis_url
 
+ROOT = Path(__file__).parents[2]
 NEEDED = {"DATABASE_URL": "postgres://u:p@h/d", "REDIS_URL": "redis://h:6379/0"}
+
+
+class Asked(Mapping[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self.given = given
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        return self.given[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.given)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+
+@pytest.fixture(scope="module")
+def sources() -> list[ast.AST]:
+    """Every node of the program."""
+    files = [path for top in ("app", "workers") for path in (ROOT / top).rglob("*.py")]
+    return [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+
+
+@pytest.fixture(scope="module")
+def asked() -> set[str]:
+    """The variables that are read, the last spelling of each included."""
+    environ = Asked({"POSTGRES_URI": "postgres://h/d", "REDIS_URI": "redis://h"})
+    load(environ)
+    http.parse("", None, environ=environ)
+    encryption.parse("", None, environ=environ)
+    return environ.names
+
+
+def test_variables__are_those_of_the_manual(asked: set[str]) -> None:
+    manual = (ROOT / "docs" / "configuration.md").read_text()
+    table = manual.split("## Environment")[1].split("\n##")[0]
+    cells = re.findall(r"^\| (`[A-Z].*?) \|", table, re.MULTILINE)
+
+    assert set(re.findall(r"`([A-Z][A-Z0-9_]+)`", " ".join(cells))) == asked
+
+
+def test_variables__none_is_read_elsewhere(asked: set[str], sources: list[ast.AST]) -> None:
+    texts = {node.value for node in sources if isinstance(node, ast.Constant)} - {None}
+    ours = re.compile(
+        r"(TRELLIS|LANGGRAPH|LANGSERVE|BG_JOB|REDIS|DATABASE|POSTGRES|LOG|LS)_[A-Z_]+"
+    )
+
+    named = {text for text in texts if isinstance(text, str) and ours.fullmatch(text)}
+
+    assert named >= {"TRELLIS_DEV", "REDIS_CLUSTER"}
+    assert named <= asked | set(WITHOUT_EFFECT)
+    assert not asked & set(WITHOUT_EFFECT)
+
+
+def test_settings__each_is_used(sources: list[ast.AST]) -> None:
+    used = {
+        node.attr
+        for node in sources
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("settings")
+    }
+
+    assert {field.name for field in fields(Settings)} <= used
 
 
 def test_load():

@@ -1,5 +1,6 @@
 """What processes say must never be what they fail of."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ log().info("after")
 os._exit(7)
 """
 
+ROOT = Path(__file__).parents[2]
 FULL = 'kept = os.dup(1); os.dup2(os.open("/dev/full", os.O_WRONLY), 1)'
 RELIEVED = "os.dup2(kept, 1)"
 
@@ -48,9 +50,24 @@ def test_log__goes_nowhere(trouble: str, said: str, relief: str, lines: list[str
 
 
 def test_events__are_those_of_the_manual() -> None:
-    manual = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    manual = (ROOT / "docs" / "operations.md").read_text()
     rows = re.findall(r"^\| (`[a-z]+\.[^|]*) \|", manual, re.MULTILINE)
 
     said = [value for name, value in vars(telemetry).items() if name.isupper()]
 
     assert sorted(re.findall(r"`(.+?)`", " ".join(rows))) == sorted(said)
+
+
+def test_events__are_those_of_the_program() -> None:
+    files = [path for top in ("app", "workers") for path in (ROOT / top).rglob("*.py")]
+    calls = [
+        node
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"(telemetry\.)?log\(\)\.\w+", ast.unparse(node.func))
+    ]
+
+    said = {ast.unparse(call.args[0]).removeprefix("telemetry.") for call in calls}
+
+    assert said == {name for name in vars(telemetry) if name.isupper()}

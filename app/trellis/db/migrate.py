@@ -8,7 +8,6 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
@@ -25,7 +24,7 @@ def _scripts() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -67,8 +66,3 @@ def _lock(connection: Connection) -> None:
 def current(connection: Connection) -> str | None:
     """The revision of the schema; None means it was never migrated."""
     return MigrationContext.configure(connection).get_current_revision()
-
-
-def head() -> str:
-    """The revision that this version of the code expects."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""

@@ -20,9 +20,6 @@ from trellis.errors import TrellisError
 SINGLE_ARG = 0
 POSITIONAL = 1
 KEYWORDS = 2
-METHOD = 3
-PYDANTIC_V1 = 4
-PYDANTIC_V2 = 5
 NUMPY = 6
 SNAPSHOT = 7
 

@@ -102,6 +102,7 @@ class Round:
         self._ended_before: set[str] = set()
 
     def execute(self) -> dict[int, Any]:
+        """Do everything in the order that the rules ask for. Returns what came of each item, by its `id()`."""
         self._refuse_older()
         self._finish()
         self._hold()

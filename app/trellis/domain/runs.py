@@ -36,7 +36,7 @@ class ThreadStatus(StrEnum):
 
 
 #: Which status may follow which. The same rule stands in the claim, finish, release and sweep
-#: statements and, for the terminal ones, in a trigger; a test compares them.
+#: statements and, for the terminal ones, in a trigger, which a test holds to these.
 TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.INTERRUPTED}),
     RunStatus.RUNNING: frozenset(
@@ -55,7 +55,7 @@ TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
 }
 
 ACTIVE = frozenset({RunStatus.PENDING, RunStatus.RUNNING})
-TERMINAL = frozenset(RunStatus) - ACTIVE
+TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
-
-Strategy: TypeAlias = Literal["delete", "keep_latest"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,6 +38,7 @@ class Watch:
     waiter: asyncio.Future[None] | None = None
 
     def tell(self, attempts: Iterable[Attempt]) -> None:
+        """Hear of attempts, each once, and wake who waits for them."""
         for attempt in attempts:
             if attempt.fence > self.fence:
                 self.fence = attempt.fence

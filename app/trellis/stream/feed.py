@@ -12,7 +12,6 @@ from trellis import telemetry
 from trellis.domain import places
 from trellis.domain.places import Place
 from trellis.domain.runs import RunState, RunStatus
-from trellis.stream import log
 from trellis.stream.claims import Attempt, Watch
 from trellis.stream.entries import BEAT, Beat, End, Event, Item
 from trellis.stream.reader import Reader
@@ -165,7 +164,7 @@ async def _fill(watch: Watch, ask: Ask) -> None:
     try:
         watch.insert(await ask.attempts(watch.taken))
     except Exception as error:  # the database: what is heard goes on
-        telemetry.log().debug(log.READER_FAILED, error=str(error))
+        telemetry.log().debug(telemetry.STREAM_READER_FAILED, error=str(error))
         watch.insert(())
 
 
@@ -174,4 +173,4 @@ async def _look(watch: Watch, ask: Ask) -> None:
     try:
         watch.tell(await ask.attempts(watch.fence))
     except Exception as error:  # the database: it is asked again
-        telemetry.log().debug(log.READER_FAILED, error=str(error))
+        telemetry.log().debug(telemetry.STREAM_READER_FAILED, error=str(error))

@@ -39,13 +39,6 @@ from trellis.domain.runs import Ended
 #: Behind the status of a run that waits at a node.
 PAUSED = " paused"
 
-#: Log events of this package.
-EVENTS_DROPPED = "stream.dropped"
-REDIS_DOWN = "stream.redis_down"
-APPEND_REFUSED = "stream.refused"
-READER_FAILED = "stream.reader_failed"
-UNBLOCK_REFUSED = "stream.unblock_refused"
-
 #: How long the end of a run is kept that ended without a worker, in seconds.
 _END_SECONDS = 120
 #: How long a claim can be heard of here. Who comes later learns of it from Postgres.
@@ -137,7 +130,7 @@ def append_ends(client: SyncRedis, prefix: str, ends: Sequence[Ended]) -> None:
                 pipe.eval(APPEND, 3, *keys, claims, *limits, *end)
             pipe.execute()
     except RedisError as error:
-        telemetry.log().warning(REDIS_DOWN, error=str(error))
+        telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
 
 
 def append_change(
@@ -151,7 +144,7 @@ def append_change(
             pipe.expire(key, _CLAIM_SECONDS)
             pipe.execute()
     except RedisError as error:
-        telemetry.log().warning(REDIS_DOWN, error=str(error))
+        telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
 
 
 def forget_claims(
@@ -163,7 +156,7 @@ def forget_claims(
     try:
         client.delete(*[claims_key(prefix, tenant_id, thread_id) for thread_id in thread_ids])
     except RedisError as error:
-        telemetry.log().warning(REDIS_DOWN, error=str(error))
+        telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
 
 
 def connect(url: str, *, max_connections: int, timeout_seconds: float) -> Redis:

@@ -73,6 +73,7 @@ class Mux:
             self._wanted.clear()
 
     async def close(self) -> None:
+        """Read no more, and give the connection back."""
         tasks = {task for task in (self._task, self._unblocking) if task is not None}
         for task in tasks:
             task.cancel()
@@ -122,7 +123,7 @@ class Mux:
         (client_id,) = await self._line.ask(("CLIENT", "ID"))
         (answer,) = await self._line.ask(("CLIENT", "UNBLOCK", client_id))
         if isinstance(answer, ResponseError):
-            telemetry.log().warning(log.UNBLOCK_REFUSED, error=str(answer))
+            telemetry.log().warning(telemetry.STREAM_UNBLOCK_REFUSED, error=str(answer))
             self._block_ms = _BLOCK_MS_WITHOUT_UNBLOCK
         else:
             self._client_id, self._block_ms = client_id, _BLOCK_MS
@@ -153,9 +154,9 @@ class Mux:
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, RedisError | OSError):
-            telemetry.log().warning(log.REDIS_DOWN, error=str(error))
+            telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
         else:
-            telemetry.log().error(log.READER_FAILED, exc_info=error)
+            telemetry.log().error(telemetry.STREAM_READER_FAILED, exc_info=error)
 
 
 def _mean_bytes(answer: Sequence[tuple[bytes, Sequence[Entry]]]) -> int:

@@ -23,7 +23,7 @@ def items(client: Redis, prefix: str, run_id: str) -> Iterator[Item]:
         while found := client.xrange(key, min=b"(" + position.id, count=_PAGE):
             yield from position.advance(_entry(*each) for each in found)
     except RedisError as error:
-        telemetry.log().warning(log.REDIS_DOWN, error=str(error))
+        telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
 
 
 def _entry(entry_id: Any, fields: Any) -> Entry:

@@ -366,7 +366,9 @@ class Reader:
         except (
             Exception
         ) as error:  # the caller's database: it is asked again after the next silence
-            telemetry.log().debug(log.READER_FAILED, run_id=follower.run_id, error=str(error))
+            telemetry.log().debug(
+                telemetry.STREAM_READER_FAILED, run_id=follower.run_id, error=str(error)
+            )
             return
         if state is not None and not state.is_over:
             return

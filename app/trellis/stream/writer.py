@@ -82,7 +82,6 @@ class EventWriter:
         self._task: asyncio.Task[None] | None = None
         self.waiting_events = 0
         self.waiting_bytes = 0
-        self.dropped_events = 0
 
     @property
     def open_logs(self) -> int:
@@ -194,10 +193,11 @@ class EventWriter:
             n, status, _ = dropped.pop()
             kept.append((n, status, b""))
         if dropped and run.dropped == 0:
-            telemetry.log().warning(log.EVENTS_DROPPED, run_id=run.run_id, events=len(dropped))
+            telemetry.log().warning(
+                telemetry.STREAM_DROPPED, run_id=run.run_id, events=len(dropped)
+            )
         run.waiting = deque(kept)
         run.dropped += len(dropped)
-        self.dropped_events += len(dropped)
         self._count(run, -len(dropped), sum(len(data) for *_, data in kept) - run.waiting_bytes)
         return len(dropped)
 
@@ -216,7 +216,7 @@ class EventWriter:
         if failures == 1:
             return
         if failures == 2:
-            telemetry.log().warning(log.REDIS_DOWN, error=str(error))
+            telemetry.log().warning(telemetry.STREAM_REDIS_DOWN, error=str(error))
         self._give_up_old_ends()
         await asyncio.sleep(min(2.0, 0.05 * 2.0**failures) * random.uniform(0.5, 1))
 
@@ -260,7 +260,7 @@ class EventWriter:
         if _is_passing(answer):
             return
         if isinstance(answer, Exception):
-            telemetry.log().warning(log.APPEND_REFUSED, run_id=run.run_id, error=str(answer))
+            telemetry.log().warning(telemetry.STREAM_REFUSED, run_id=run.run_id, error=str(answer))
         elif answer == 0:
             run.fenced = True
             count = len(run.waiting)

@@ -22,7 +22,6 @@ from trellis.services import crons
 from trellis.services.assistants import ensure_defaults
 from trellis.settings import Settings
 
-NEW_YORK = ZoneInfo("America/New_York")
 #: On this day the hour from one to two comes twice in New York.
 MIDNIGHT = datetime(2026, 11, 1, 4, tzinfo=UTC)
 DAY = timedelta(hours=24)

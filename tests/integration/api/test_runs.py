@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +47,6 @@ KWARGS = [
     "strict_resume",
 ]
 #: How the official clients find out what they have created.
-CONTENT_LOCATION = re.compile(r"(/threads/(?P<thread_id>.+))?/runs/(?P<run_id>.+)")
 
 
 def test_create(client: FlaskClient, thread_id: str) -> None:

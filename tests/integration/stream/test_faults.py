@@ -205,7 +205,6 @@ async def test_kill__sending_is_bounded_and_the_largest_run_pays(
     writer.end(claim("quiet"), "success", None)
     writer.end(claim("loud"), "success", b"{}")
     assert writer.waiting_events <= 1_000
-    assert writer.dropped_events >= 4_000
 
     restart()
     quiet = await collect(reader, running, run_id="quiet")

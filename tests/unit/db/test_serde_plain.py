@@ -151,12 +151,10 @@ def test_row_that_only_pretends_to_be_a_date__is_shown_as_it_stands() -> None:
 
 def test_extension_codes__are_langgraphs() -> None:
     assert [
-        plain.SINGLE_ARG, plain.POSITIONAL, plain.KEYWORDS, plain.METHOD,
-        plain.PYDANTIC_V1, plain.PYDANTIC_V2, plain.NUMPY, plain.SNAPSHOT,
+        plain.SINGLE_ARG, plain.POSITIONAL, plain.KEYWORDS, plain.NUMPY, plain.SNAPSHOT,
     ] == [
         jsonplus.EXT_CONSTRUCTOR_SINGLE_ARG, jsonplus.EXT_CONSTRUCTOR_POS_ARGS,
-        jsonplus.EXT_CONSTRUCTOR_KW_ARGS, jsonplus.EXT_METHOD_SINGLE_ARG, jsonplus.EXT_PYDANTIC_V1,
-        jsonplus.EXT_PYDANTIC_V2, jsonplus.EXT_NUMPY_ARRAY, jsonplus.EXT_DELTA_SNAPSHOT,
+        jsonplus.EXT_CONSTRUCTOR_KW_ARGS, jsonplus.EXT_NUMPY_ARRAY, jsonplus.EXT_DELTA_SNAPSHOT,
     ]  # fmt: skip
 
 

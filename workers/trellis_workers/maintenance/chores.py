@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trellis.processes import VitalThread
-from trellis.telemetry import log
-
-CHORE_FAILED = "chore.failed"
+from trellis.telemetry import CHORE_FAILED, log
 
 
 @dataclass(frozen=True, slots=True)

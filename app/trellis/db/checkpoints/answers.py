@@ -12,10 +12,9 @@ from typing import Any
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-#: Constants of LangGraph's format: the task that is none, the channel of answers and that of questions.
+#: Constants of LangGraph's format: the task that is none, the channel of answers.
 NO_TASK = "00000000-0000-0000-0000-000000000000"
 RESUME = "__resume__"
-INTERRUPT = "__interrupt__"
 RESUME_IDX = WRITES_IDX_MAP[RESUME]
 
 #: Thread, namespace and checkpoint.

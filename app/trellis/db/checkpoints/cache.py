@@ -38,6 +38,7 @@ class Cache:
             return chain
 
     def put(self, place: Place, chain: Chain) -> None:
+        """Keep a chain instead of an older one. What nobody asked for longest goes when it is too much."""
         with self._lock:
             old = self._chains.pop(place, None)
             self._bytes += _cost(chain) - (_cost(old) if old else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trellis.db.checkpoints import places
@@ -16,8 +16,6 @@ from trellis.db.vault import Vault, vault_of
 _BATCH = 200
 
 Row = Sequence[Any]
-#: A row of the source as one of the target, open.
-Opened = Callable[[Vault, str, str, Row], Rows]
 
 
 def copy_opened(tx: Tx, source: str, target: str) -> None:

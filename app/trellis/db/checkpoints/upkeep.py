@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from trellis.db.checkpoints import leftovers, places
 from trellis.db.checkpoints.codec import as_uuid, to_json, unpack_body
@@ -20,8 +20,6 @@ from trellis.errors import Invalid
 #: thread, namespace, checkpoint
 _Id = tuple[str, str, str]
 _Blob = tuple[str, str, str, str]
-
-Strategy = Literal["keep_latest", "delete"]
 
 
 def delete_threads(tx: Tx, thread_ids: Sequence[str]) -> None:
